@@ -1,0 +1,55 @@
+"""The attacks, and the one place where their names are known.
+
+An attack is a frozen dataclass of its parameters, called as `attack(classifier, images, targets)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from wolfe.attacks.base import Attack, AttackResult, Context, Status
+from wolfe.attacks.carlini_wagner import CarliniWagner
+from wolfe.attacks.ecoc_attack import ECOCAttack
+from wolfe.attacks.jma import JMA
+from wolfe.attacks.lots import LOTS
+from wolfe.attacks.ml_carlini_wagner import MLCarliniWagner
+
+ATTACKS: dict[str, type[Attack]] = {
+    "jma": JMA,
+    "carlini_wagner": CarliniWagner,
+    "ecoc_attack": ECOCAttack,
+    "ml_carlini_wagner": MLCarliniWagner,
+    "lots": LOTS,
+}
+
+__all__ = [
+    "ATTACKS",
+    "JMA",
+    "LOTS",
+    "Attack",
+    "AttackResult",
+    "CarliniWagner",
+    "Context",
+    "ECOCAttack",
+    "MLCarliniWagner",
+    "Status",
+    "build",
+]
+
+
+def build(row: dict[str, Any]) -> Attack:
+    """Makes the attack of a study's row, e.g. `{"attack": "jma", "step_size": 0.05}`.
+
+    Raises:
+        ValueError: an unknown attack or parameter (the message says what is allowed), or a value out of range.
+    """
+    parameters = dict(row)
+    name = parameters.pop("attack", None)
+    if name not in ATTACKS:
+        raise ValueError(f"unknown attack {name!r}: {', '.join(sorted(ATTACKS))}")
+    allowed = [field.name for field in dataclasses.fields(ATTACKS[name])]
+    for key in parameters:
+        if key not in allowed:
+            raise ValueError(f"attack {name!r} has no parameter {key!r}: {', '.join(allowed)}")
+    return ATTACKS[name](**parameters)

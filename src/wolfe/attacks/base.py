@@ -1,0 +1,241 @@
+"""What every attack shares: the checks, the counting, the clock and the verdict. Subclasses write the mathematics."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from wolfe.attacks.problem import Problem
+from wolfe.classifier import Classifier, ready_for_attack
+
+# Differences this small come from resampling or from a trip through another number type, not from another range.
+_RANGE_NOISE = 1e-4
+
+
+class Status(StrEnum):
+    """How an attack ended on an image."""
+
+    FOUND = "found"
+    EXHAUSTED = "exhausted"
+    INFEASIBLE = "infeasible"
+    NOT_FINITE = "not_finite"
+    TIMED_OUT = "timed_out"
+    ALREADY_THERE = "already_there"
+
+    @property
+    def meaning(self) -> str:
+        """One sentence for a reader."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Status.FOUND: "the returned image reaches the target",
+    Status.EXHAUSTED: "the iterations were used up before the target was reached",
+    Status.INFEASIBLE: "no perturbation reaches the target to first order",
+    Status.NOT_FINITE: "the network returned NaN or infinity",
+    Status.TIMED_OUT: "the time limit for an image was reached",
+    Status.ALREADY_THERE: "the image reached the target before it was changed",
+}
+
+
+@dataclass(frozen=True)
+class Context:
+    """What some attacks need beside images and targets.
+
+    Attributes:
+        image_ids: one name an image, for draws that belong to an image.
+        seed: of all random draws.
+        labels: the true labels, for untargeted attacks.
+        reference_logits: (B, n), a point of logit space for every image's target (LOTS); NaN rows where there is none.
+        observer: called as `observer(step, images, logits)` with the images still in work.
+    """
+
+    image_ids: list[str] | None = None
+    seed: int = 0
+    labels: Tensor | None = None
+    reference_logits: Tensor | None = None
+    observer: Callable[[int, Tensor, Tensor], None] | None = None
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What an attack did to a batch; every field has one entry an image.
+
+    Attributes:
+        adversarials: (B, C, H, W) in [0, 1]; where the attack failed, its last or best try.
+        success: (B,) bool: a fresh forward pass on `adversarials` decides for the target, in full.
+        iterations: (B,) int64, as the attack's paper counts them; 0 where it failed at once.
+        first_success: (B,) int64: the step, counted from 1, at which the target was first reached; 0 for never.
+        forwards, vjps, jvps: (B,) int64: forward passes, vector-Jacobian and Jacobian-vector products.
+        seconds: (B,) float64: wall time of the batch while the image was in it, shared among the images in it.
+        status: how it ended, a :class:`Status` an image.
+    """
+
+    adversarials: Tensor
+    success: Tensor
+    iterations: Tensor
+    first_success: Tensor
+    forwards: Tensor
+    vjps: Tensor
+    jvps: Tensor
+    seconds: Tensor
+    status: list[Status]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(ABC):
+    """A targeted attack; its fields are its parameters.
+
+    Attributes:
+        time_limit: seconds an image may take; None for no limit.
+    """
+
+    time_limit: float | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        if self.time_limit is not None:
+            require_positive(self, "time_limit")
+
+    @property
+    def requires(self) -> tuple[str, ...]:
+        """Names of the fields of :class:`Context` that this attack cannot do without."""
+        return ()
+
+    @property
+    def keeps_range(self) -> bool:
+        """Whether the returned images lie in [0, 1]; only options that repeat released code say no."""
+        return True
+
+    def __call__(
+        self,
+        classifier: Classifier,
+        images: Tensor,
+        targets: Tensor | None,
+        *,
+        context: Context | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> AttackResult:
+        """Attacks a batch.
+
+        The classifier is run in evaluation mode with frozen parameters and left as it was. Images on another
+        device are moved to the classifier's.
+
+        Args:
+            classifier: the classifier to mislead.
+            images: (B, C, H, W), float, in [0, 1].
+            targets: class indices (B,), or 0/1 label vectors (B, n).
+            context: what some attacks need beside.
+            progress: called as `progress(finished images, images)` now and then.
+
+        Returns:
+            The adversarial images, the verdict and the costs.
+
+        Raises:
+            TypeError: `images` is no float tensor.
+            ValueError: images or targets of a wrong shape or range, NaN in the images, or a context that lacks
+                what the attack requires.
+        """
+        context = context or Context()
+        if targets is None:
+            raise ValueError(f"{type(self).__name__} is a targeted attack: give targets")
+        self._check_context(context)
+        images = _checked_images(images).to(classifier.device)
+        targets = classifier.encoding.check_targets(targets, len(images)).to(classifier.device)
+        with ready_for_attack(classifier):
+            problem = Problem(classifier, images, targets, context, self.time_limit, progress)
+            problem.begin()
+            if len(images):
+                self._run(problem)
+            problem.tick(problem.unfinished())
+            return self._verdict(problem)
+
+    @abstractmethod
+    def _run(self, problem: Problem) -> None:
+        """Attacks the images that are not finished and hands the results to the problem."""
+
+    def _check_context(self, context: Context) -> None:
+        name = type(self).__name__
+        for needed in self.requires:
+            if getattr(context, needed) is None:
+                raise ValueError(f"{name} needs context.{needed}: pass context=Context({needed}=...)")
+
+    def _verdict(self, problem: Problem) -> AttackResult:
+        """The result, judged by a forward pass of its own on the images that are returned."""
+        adversarials = problem.result
+        if self.keeps_range:
+            adversarials = adversarials.clamp(0, 1)
+        success = torch.zeros(len(adversarials), dtype=torch.bool, device=adversarials.device)
+        if len(adversarials):
+            with torch.no_grad():
+                success = problem.classifier.encoding.reached(problem.classifier(adversarials), problem.target)
+        status = []
+        for image, reached in enumerate(success.tolist()):
+            ended = Status(problem.ended.get(image, Status.EXHAUSTED))
+            if reached and ended is not Status.ALREADY_THERE:
+                ended = Status.FOUND
+            status.append(ended)
+        return AttackResult(
+            adversarials,
+            success,
+            problem.iterations,
+            problem.first_success,
+            problem.forwards,
+            problem.vjps,
+            problem.jvps,
+            problem.seconds,
+            status,
+        )
+
+
+def require_positive(attack: Any, *names: str) -> None:
+    """Checks that parameters are above 0.
+
+    Raises:
+        ValueError: naming the attack, the parameter and its value.
+    """
+    for name in names:
+        value = getattr(attack, name)
+        if not value > 0:
+            raise ValueError(f"{type(attack).__name__}: {name} must be > 0, got {value!r}")
+
+
+def require_choice(attack: Any, name: str, *allowed: str) -> None:
+    """Checks that a parameter is one of a few words.
+
+    Raises:
+        ValueError: naming the attack, the parameter and what is allowed.
+    """
+    value = getattr(attack, name)
+    if value not in allowed:
+        raise ValueError(f"{type(attack).__name__}: {name} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def _checked_images(images: Tensor) -> Tensor:
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise TypeError(f"images must be a float tensor with values in [0, 1], got {kind} (uint8: divide by 255)")
+    if images.ndim != 4:
+        raise ValueError(f"images must have the shape (batch, channels, height, width), got {tuple(images.shape)}")
+    images = images.detach()
+    bad = (~images.flatten(1).isfinite().all(dim=1)).nonzero()[:, 0].tolist()
+    if bad:
+        raise ValueError(f"images hold NaN or infinity at batch positions {bad[:8]}: leave these images out")
+    if images.numel() == 0:
+        return images
+    low, high = float(images.min()), float(images.max())
+    if low < -_RANGE_NOISE or high > 1 + _RANGE_NOISE:
+        raise ValueError(
+            f"images must lie in [0, 1], got {low:.4g} to {high:.4g}: divide grey levels by 255, and leave "
+            "normalisation to Classifier(mean=..., std=...)"
+        )
+    if low < 0 or high > 1:
+        warnings.warn(f"images reach {low:.3g} to {high:.3g}; clipped to [0, 1]", stacklevel=3)
+        images = images.clamp(0, 1)
+    return images

@@ -1,0 +1,153 @@
+"""One call of an attack: its images and targets, the only way to the classifier, and the books that are kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from wolfe.classifier import Classifier
+from wolfe.region import TargetRegion
+
+if TYPE_CHECKING:
+    from wolfe.attacks.base import Context
+
+
+class Problem:
+    """A batch under attack. `index` always means positions (b,) in the batch.
+
+    Attributes:
+        start: the images (B, C, H, W) as they came.
+        target: their targets.
+        result: the images to return; at first the start.
+        ended: how images ended that did not simply run out of iterations, by position.
+        iterations, first_success, forwards, vjps, jvps, seconds: (B,), see AttackResult.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        images: Tensor,
+        target: Tensor,
+        context: Context,
+        time_limit: float | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.classifier = classifier
+        self.encoding = classifier.encoding
+        self.start = images
+        self.target = target
+        self.context = context
+        self.time_limit = time_limit
+        self.result = images.clone()
+        self.ended: dict[int, str] = {}
+        zeros = torch.zeros(len(images), dtype=torch.long, device=images.device)
+        self.iterations, self.first_success = zeros.clone(), zeros.clone()
+        self.forwards, self.vjps, self.jvps = zeros.clone(), zeros.clone(), zeros.clone()
+        self.seconds = torch.zeros(len(images), dtype=torch.float64)
+        self._progress = progress
+        self._clock = time.perf_counter()
+
+    def begin(self) -> None:
+        """Starts the clock and sets the images aside that are at their target already, or that cannot be run."""
+        everything = torch.arange(len(self.start), device=self.start.device)
+        if len(everything) == 0:
+            return
+        logits = self.logits(self.start, everything)
+        if logits.ndim != 2 or logits.shape[1] != self.encoding.size:
+            raise ValueError(
+                f"the network returns logits of shape {tuple(logits.shape)}, but its encoding "
+                f"{type(self.encoding).__name__} has {self.encoding.size} outputs"
+            )
+        self.end(everything[~logits.isfinite().all(dim=1)], "not_finite")
+        self.end(everything[self.encoding.reached(logits, self.target)], "already_there")
+        self.tick(everything)
+
+    def unfinished(self) -> Tensor:
+        """Positions of the images that are still in work."""
+        return torch.tensor(
+            [i for i in range(len(self.start)) if i not in self.ended], dtype=torch.long, device=self.start.device
+        )
+
+    def end(self, index: Tensor, status: str) -> None:
+        """Notes how some images ended; the first word holds."""
+        for image in index.tolist():
+            self.ended.setdefault(image, status)
+
+    def logits(self, images: Tensor, index: Tensor) -> Tensor:
+        """Logits (b, n): one forward pass each."""
+        self.forwards[index] += 1
+        with torch.no_grad():
+            logits: Tensor = self.classifier(images)
+        return logits
+
+    def logits_and_jacobian(self, images: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (b, n) and Jacobian (b, n, C, H, W): one forward pass and n vector-Jacobian products each."""
+        self.forwards[index] += 1
+        self.vjps[index] += self.encoding.size
+        return self.classifier.logits_and_jacobian(images)
+
+    def gradient(
+        self, images: Tensor, index: Tensor, objective: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (b, n), the objective of the logits (b,) and its gradient (b, C, H, W) by the image.
+
+        One forward pass and one vector-Jacobian product each.
+        """
+        self.forwards[index] += 1
+        self.vjps[index] += 1
+        with torch.enable_grad():
+            inputs = images.detach().requires_grad_(True)
+            logits = self.classifier(inputs)
+            values = objective(logits)
+            if values.requires_grad:
+                (gradient,) = torch.autograd.grad(values.sum(), inputs, allow_unused=True)
+            else:
+                gradient = None
+        return logits.detach(), values.detach(), torch.zeros_like(images) if gradient is None else gradient
+
+    def reached(self, logits: Tensor, index: Tensor) -> Tensor:
+        """Whether (b,) logits decide for the target, in full."""
+        return self.encoding.reached(logits, self.target[index])
+
+    def region(self, index: Tensor) -> TargetRegion:
+        """The target region of some images."""
+        return self.encoding.region(self.target[index])
+
+    def bit_region(self, index: Tensor) -> TargetRegion:
+        """The bit-by-bit target region of some images."""
+        return self.encoding.bit_region(self.target[index])
+
+    def keep(self, index: Tensor, images: Tensor) -> None:
+        """Makes images the ones to return."""
+        self.result[index] = images
+
+    def observe(self, step: int, images: Tensor, logits: Tensor) -> None:
+        """Tells the observer, if there is one."""
+        if self.context.observer is not None:
+            self.context.observer(step, images, logits)
+
+    def tick(self, index: Tensor) -> Tensor:
+        """Shares the time since the last tick among images; returns which (b,) of them are still within the limit."""
+        if self.start.is_cuda:
+            torch.cuda.synchronize(self.start.device)
+        now = time.perf_counter()
+        on_processor = index.cpu()
+        if len(index):
+            self.seconds[on_processor] += (now - self._clock) / len(index)
+        self._clock = now
+        if self._progress is not None:
+            self._progress(len(self.start) - len(index), len(self.start))
+        if self.time_limit is None:
+            return torch.ones_like(index, dtype=torch.bool)
+        return (self.seconds[on_processor] <= self.time_limit).to(index.device)
+
+    def continuing(self, index: Tensor, finite: Tensor) -> Tensor:
+        """Which (b,) images go on: those with finite values and time left; the others are noted as ended."""
+        self.end(index[~finite], "not_finite")
+        in_time = self.tick(index)
+        self.end(index[~in_time & finite], "timed_out")
+        return finite & in_time

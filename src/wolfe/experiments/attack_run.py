@@ -1,0 +1,225 @@
+"""An attack run: the attacks of a table over a set of images, shard by shard, through the store."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from wolfe.attacks import LOTS, Attack, Context, build
+from wolfe.classifier import Classifier
+from wolfe.data import ImageSet, open_split
+from wolfe.experiments.records import make_records
+from wolfe.experiments.references import References
+from wolfe.experiments.store import Store
+from wolfe.files import atomic_path, sha256, write_json
+from wolfe.fingerprint import code_fingerprint
+from wolfe.models import load_classifier
+
+RECORDS, ADVERSARIALS, RUN = "records.parquet", "adversarials.safetensors", "run.json"
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What every row of a run shares."""
+
+    classifier: Classifier
+    test: ImageSet
+    training: ImageSet
+    targets: pd.DataFrame
+    positions: dict[str, int]
+    depends_on: dict[str, Any]
+    seed: int
+    batch_size: int
+    quiet: bool
+
+
+def run_attacks(
+    model: Path,
+    targets: Path,
+    data: Path,
+    rows: list[dict[str, Any]],
+    out: Path,
+    store: Path,
+    seed: int,
+    device: str,
+    shard_size: int = 32,
+    batch_size: int = 32,
+    quiet: bool | None = None,
+) -> None:
+    """Runs attack rows on all images of a target file, and writes records, images and a manifest for each.
+
+    Finished shards are kept in the store and never repeated while what they depend on stays the same: weights,
+    data, targets, the row, seed, batch size, device and the code that is used.
+
+    Args:
+        model: folder of a trained model.
+        targets: parquet file of images and targets.
+        data: folder of the data set.
+        rows: each {"slug", "attack", "parameters"}; results go to `out/slug/`.
+        out: folder of the runs.
+        store: folder of finished shards.
+        seed: the study's.
+        device: "cpu" or "cuda".
+        shard_size: images in a shard.
+        batch_size: images attacked together.
+        quiet: no progress bar; None: only where there is no terminal.
+
+    Raises:
+        ValueError: an unknown attack, parameter or value (before any work), or damaged input.
+    """
+    attacks = [build({"attack": row["attack"], **row["parameters"]}) for row in rows]
+    bench = _prepare(model, targets, data, seed, device, batch_size, quiet)
+    _warm_up(bench)
+    for row, attack in zip(rows, attacks, strict=True):
+        _run_row(bench, row, attack, Path(out) / row["slug"], Store(store), shard_size)
+
+
+def _prepare(
+    model: Path, targets: Path, data: Path, seed: int, device: str, batch_size: int, quiet: bool | None
+) -> _Bench:
+    test = open_split(data, "test")
+    return _Bench(
+        classifier=load_classifier(model, device),
+        test=test,
+        training=open_split(data, "train"),
+        targets=_read_targets(targets),
+        positions={name: position for position, name in enumerate(test.ids)},
+        depends_on={
+            "weights": sha256(Path(model) / "weights.safetensors"),
+            "classifier": sha256(Path(model) / "classifier.json"),
+            "data": sha256(Path(data) / "card.json"),
+            "targets": sha256(targets),
+            "seed": seed,
+            "device": torch.device(device).type,
+            "batch_size": batch_size,
+        },
+        seed=seed,
+        batch_size=batch_size,
+        quiet=not sys.stderr.isatty() if quiet is None else quiet,
+    )
+
+
+def _read_targets(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as parquet ({error}): delete it and run again") from error
+
+
+def _warm_up(bench: _Bench) -> None:
+    """One pass before the clock counts: libraries choose their kernels at the first call."""
+    images = bench.test.images(range(min(bench.batch_size, len(bench.test)))).to(bench.classifier.device)
+    bench.classifier.logits_and_jacobian(images)
+
+
+def _run_row(bench: _Bench, row: dict[str, Any], attack: Attack, folder: Path, store: Store, shard_size: int) -> None:
+    code = code_fingerprint(type(attack).__module__, "wolfe.experiments.attack_run")
+    key = store.key(attack=row["attack"], parameters=row["parameters"], shard=shard_size, code=code, **bench.depends_on)
+    shards = [bench.targets[i : i + shard_size] for i in range(0, len(bench.targets), shard_size)]
+    pieces = []
+    with tqdm(total=len(bench.targets), desc=row["slug"], unit="image", disable=bench.quiet) as bar:
+        for number, shard in enumerate(shards):
+            make = _shard_maker(bench, attack, shard, bar)
+            piece, made = store.piece(key, f"shard-{number:04d}", make)
+            pieces.append(piece)
+            bar.update(0 if made else len(shard))
+    with atomic_path(folder) as temporary:
+        temporary.mkdir()
+        _assemble(pieces, temporary)
+        _write_manifest(bench, row, temporary, key, code)
+
+
+def _shard_maker(bench: _Bench, attack: Attack, shard: pd.DataFrame, bar: Any) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        frames, images = [], []
+        for begin in range(0, len(shard), bench.batch_size):
+            frame, adversarials = _attack_batch(bench, attack, shard[begin : begin + bench.batch_size])
+            frames.append(frame)
+            images.append(adversarials)
+            bar.update(len(frame))
+        pd.concat(frames, ignore_index=True).to_parquet(folder / RECORDS, index=False)
+        save_file({"adversarials": np.concatenate(images)}, folder / ADVERSARIALS)
+
+    return make
+
+
+def _attack_batch(bench: _Bench, attack: Attack, batch: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    image_ids = batch["image_id"].tolist()
+    missing = [name for name in image_ids if name not in bench.positions]
+    if missing:
+        raise ValueError(f"targets name images that the test split lacks, e.g. {missing[0]}: make the targets again")
+    images = bench.test.images([bench.positions[name] for name in image_ids])
+    labels, targets = _labels(batch["true_label"]), _labels(batch["target"])
+    references = None
+    if isinstance(attack, LOTS):
+        references = References(bench.classifier, bench.training, bench.seed, attack.samples)(targets)
+    context = Context(image_ids=image_ids, seed=bench.seed, labels=labels, reference_logits=references)
+    result = attack(bench.classifier, images, targets, context=context)
+    frame = make_records(bench.classifier, image_ids, images, labels, targets, result)
+    return frame, result.adversarials.cpu().numpy()
+
+
+def _labels(column: pd.Series) -> Tensor:
+    return torch.from_numpy(np.stack([np.asarray(value, dtype=np.int64) for value in column]))
+
+
+def _assemble(pieces: list[Path], folder: Path) -> None:
+    frames = [pd.read_parquet(piece / RECORDS) for piece in pieces]
+    pd.concat(frames, ignore_index=True).to_parquet(folder / RECORDS, index=False)
+    images = [load_file(piece / ADVERSARIALS)["adversarials"] for piece in pieces]
+    save_file({"adversarials": np.concatenate(images)}, folder / ADVERSARIALS)
+
+
+def _write_manifest(bench: _Bench, row: dict[str, Any], folder: Path, key: str, code: str) -> None:
+    records = pd.read_parquet(folder / RECORDS)
+    write_json(
+        folder / RUN,
+        {
+            "attack": row["attack"],
+            "parameters": row["parameters"],
+            "images": len(records),
+            "seconds": float(records["seconds"].sum()),
+            "batch_size": bench.batch_size,
+            "device": device_name(bench.classifier.device),
+            "threads": torch.get_num_threads(),
+            "versions": versions(),
+            "code": code,
+            "store_key": key,
+            "depends_on": bench.depends_on,
+            "outputs": {name: sha256(folder / name) for name in (RECORDS, ADVERSARIALS)},
+        },
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """What a reader wants to know of a device: the GPU's name, or the kind of processor and its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what results depend on."""
+    names = ("wolfe", "torch", "timm", "numpy", "scipy", "datasets", "lightning", "scikit-image", "scikit-learn")
+    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
+
+
+def _version(name: str) -> str:
+    if name == "wolfe":
+        from wolfe import __version__
+
+        return __version__
+    return version(name)
+

@@ -1,0 +1,153 @@
+"""Target selection: which test images are attacked, and towards what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from wolfe.classifier import Classifier
+from wolfe.data import ImageSet, open_split
+from wolfe.files import atomic_path
+from wolfe.models import load_classifier
+from wolfe.seeding import numpy_generator
+
+_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a target rule may look at for one image.
+
+    Attributes:
+        label: the true label: a class index () or a 0/1 vector (n,).
+        classes: the number of classes; 0 for label vectors.
+        known: the different label vectors (k, n) of the training set; empty unless the rule asks for them.
+        bits: how many bits to flip, from the study.
+        generator: of this image's draws.
+    """
+
+    label: Tensor
+    classes: int
+    known: Tensor
+    bits: int
+    generator: np.random.Generator
+
+
+def other_class(choice: Choice) -> int:
+    """Another class than the true one, each as likely as the next."""
+    return int((int(choice.label) + 1 + choice.generator.integers(choice.classes - 1)) % choice.classes)
+
+
+def training_labels(choice: Choice) -> list[int]:
+    """A label vector of the training set, other than the true one.
+
+    Raises:
+        ValueError: there is no other.
+    """
+    others = choice.known[(choice.known != choice.label).any(dim=1)]
+    if len(others) == 0:
+        raise ValueError("target rule 'training_labels' found no label vector in the training set but the true one")
+    return _integers(others[choice.generator.integers(len(others))])
+
+
+def flip_bits(choice: Choice) -> list[int]:
+    """The true label vector with `bits` of its entries flipped, drawn without replacement.
+
+    Raises:
+        ValueError: `bits` is below 1 or above the number of labels.
+    """
+    labels = len(choice.label)
+    if not 1 <= choice.bits <= labels:
+        raise ValueError(f"target rule 'flip_bits': bits must be 1 to {labels} (the labels), got {choice.bits}")
+    target = choice.label.clone()
+    chosen = torch.from_numpy(choice.generator.permutation(labels)[: choice.bits])
+    target[chosen] = 1 - target[chosen]
+    return _integers(target)
+
+
+def all_off(choice: Choice) -> list[int]:
+    """No label at all."""
+    return [0] * len(choice.label)
+
+
+RULES: dict[str, Callable[[Choice], int | list[int]]] = {
+    "other_class": other_class,
+    "training_labels": training_labels,
+    "flip_bits": flip_bits,
+    "all_off": all_off,
+}
+
+
+def write_targets(model: Path, data: Path, rule: dict[str, Any], out: Path, seed: int, device: str) -> None:
+    """Chooses test images and a target for each, and writes them as parquet.
+
+    Images are taken in an order drawn from the seed, the first `images` that qualify: correctly classified ones
+    (in full, for label vectors), unless `only_correct` is false. The draw of a target depends on the image alone.
+
+    Args:
+        model: folder of a trained model.
+        data: folder of its data set.
+        rule: {"rule": one of RULES, "images": 32, "only_correct": True, "bits": 10 for flip_bits}.
+        out: the parquet file: image_id, true_label, prediction, target.
+        seed: the study's.
+        device: where the classifier runs.
+
+    Raises:
+        ValueError: an unknown rule, or fewer images that qualify than asked for.
+    """
+    name = rule["rule"]
+    if name not in RULES:
+        raise ValueError(f"unknown target rule {name!r}: {', '.join(RULES)}")
+    classifier = load_classifier(model, device)
+    split = open_split(data, "test")
+    if classifier.encoding.multi_label == (name == "other_class"):
+        kind = "label vectors" if classifier.encoding.multi_label else "class indices"
+        raise ValueError(f"target rule {name!r} does not fit {model.name}, whose labels are {kind}")
+    known = open_split(data, "train").labels.unique(dim=0) if name == "training_labels" else split.labels[:0]
+    wanted = int(rule.get("images", len(split)))
+    rows = []
+    for position, prediction in _candidates(classifier, split, data.name, seed, bool(rule.get("only_correct", True))):
+        choice = Choice(
+            label=split.labels[position],
+            classes=getattr(classifier.encoding, "classes", 0),
+            known=known,
+            bits=int(rule.get("bits", 0)),
+            generator=numpy_generator(seed, "target", name, str(rule.get("bits", "")), split.ids[position]),
+        )
+        row = {"image_id": split.ids[position], "true_label": _integers(choice.label)}
+        rows.append(row | {"prediction": _integers(prediction), "target": RULES[name](choice)})
+        if len(rows) == wanted:
+            break
+    if len(rows) < wanted:
+        raise ValueError(
+            f"only {len(rows)} of {len(split)} test images of {data.name} qualify for {model.name} (classified "
+            f"correctly), {wanted} asked for: lower 'images' or train the model further"
+        )
+    with atomic_path(out) as temporary:
+        pd.DataFrame(rows).to_parquet(temporary, index=False)
+
+
+def _candidates(
+    classifier: Classifier, split: ImageSet, name: str, seed: int, only_correct: bool
+) -> Iterator[tuple[int, Tensor]]:
+    """Positions of test images and their predictions, in the seed's order."""
+    order = numpy_generator(seed, "test images", name).permutation(len(split))
+    for begin in range(0, len(order), _BATCH):
+        index = order[begin : begin + _BATCH].tolist()
+        with torch.no_grad():
+            predictions = classifier.decide(split.images(index).to(classifier.device)).cpu()
+        for position, prediction in zip(index, predictions, strict=True):
+            if not only_correct or bool((prediction == split.labels[position]).all()):
+                yield position, prediction
+
+
+def _integers(label: Tensor) -> Any:
+    """A label as JSON would hold it: an integer, or a list of 0 and 1."""
+    return label.tolist()

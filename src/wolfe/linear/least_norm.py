@@ -1,0 +1,94 @@
+"""The least-norm perturbation into a linearised region.
+
+Problem, for every image of a batch:
+
+    minimise ||delta||  subject to  R (v + J delta) <= -margin
+
+with v (n) the logits, J (n, m) their Jacobian and R (k, n) the rows of the target region. Its dual has k unknowns:
+
+    minimise 1/2 w' H w - b' w  over w >= 0,   H = R J J' R',   b = R v + margin,   delta = -J' R' w
+
+(JMA paper, Section V; the inverse of J J' is never needed).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from wolfe.linear.dual import solve_dual
+
+
+class Region(Protocol):
+    """The part of a target region that the solver uses."""
+
+    def violations(self, values: Tensor) -> Tensor:
+        """`R v` (B, k)."""
+
+    def pull(self, weights: Tensor) -> Tensor:
+        """`R' w` (B, n)."""
+
+    def dense(self, like: Tensor) -> Tensor:
+        """R (B, k, n)."""
+
+
+@dataclass(frozen=True)
+class LeastNormSolution:
+    """Least-norm perturbations of a batch.
+
+    Attributes:
+        perturbation: delta (B, *image); 0 where there is no solution.
+        multipliers: w (B, k), float64, at least 0; the certificate: delta = -J' R' w.
+        residual: (B,) float64, the largest violation of the optimality conditions (feasibility and
+            complementarity, in units of the rows' norms) relative to the largest demand.
+        infeasible: (B,) whether no perturbation at all meets the linearised constraints.
+        converged: (B,) whether the residual is below the solver's tolerance; False where infeasible.
+    """
+
+    perturbation: Tensor
+    multipliers: Tensor
+    residual: Tensor
+    infeasible: Tensor
+    converged: Tensor
+
+
+def least_norm(jacobian: Tensor, values: Tensor, region: Region, margin: float | Tensor = 0.0) -> LeastNormSolution:
+    """Solves `min ||delta|| s.t. R (v + J delta) <= -margin` exactly, image by image, in one batch.
+
+    The small problem is solved in float64 whatever the type of the Jacobian; rank-deficient and duplicated rows
+    are allowed.
+
+    Args:
+        jacobian: J (B, n, *image).
+        values: v (B, n), logits or outputs at the present images.
+        region: the target region of the batch.
+        margin: how far inside the region to go, in units of the values; 0 is its boundary. A number, or a tensor
+            that broadcasts to (B, k).
+
+    Returns:
+        The perturbations, in the type and shape of the images, and their certificate.
+
+    Raises:
+        ValueError: the Jacobian and the values do not belong together.
+    """
+    if jacobian.shape[:2] != values.shape:
+        raise ValueError(
+            f"jacobian {tuple(jacobian.shape)} and values {tuple(values.shape)} differ in batch or outputs"
+        )
+    flat = jacobian.flatten(2).double()
+    rows = region.dense(values.double())
+    gram = rows @ (flat @ flat.mT) @ rows.mT
+    demand = region.violations(values.double()) + margin
+    dual = solve_dual(gram, demand)
+    weights = -region.pull(dual.multipliers)
+    delta = torch.einsum("bn,bnm->bm", weights, flat).to(jacobian.dtype)
+    return LeastNormSolution(
+        delta.view(len(delta), *jacobian.shape[2:]),
+        dual.multipliers,
+        dual.residual,
+        dual.infeasible,
+        dual.converged,
+    )

@@ -1,0 +1,307 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from tests.conftest import Affine, Small
+from wolfe import Classifier, Codebook, MultiLabel, OneHot
+from wolfe.attacks import (
+    ATTACKS,
+    JMA,
+    LOTS,
+    CarliniWagner,
+    Context,
+    ECOCAttack,
+    MLCarliniWagner,
+    Status,
+    build,
+)
+
+PENALTY = {"learning_rate": 0.05, "max_iterations": 50, "search_steps": 5, "initial_constant": 1.0}
+ALL = {
+    "jma": JMA(step_size=0.1, max_iterations=60),
+    "carlini_wagner": CarliniWagner(**PENALTY),
+    "ecoc_attack": ECOCAttack(**PENALTY),
+    "ml_carlini_wagner": MLCarliniWagner(**PENALTY),
+    "lots": LOTS(max_iterations=200),
+}
+
+
+@pytest.fixture(params=list(ALL))
+def attack(request):
+    return ALL[request.param]
+
+
+def references(classifier, targets):
+    """A point well inside the bitwise region of each target."""
+    return Context(reference_logits=10 * classifier.encoding.signs(targets).to(classifier.device))
+
+
+def norms(perturbation):
+    return perturbation.flatten(1).norm(dim=1)
+
+
+def optimum(classifier, image, target, bits=False):
+    """The quadratic programme of an affine classifier by SciPy's SLSQP: the nearest point of the target region."""
+    logits, jacobian = classifier.logits_and_jacobian(image[None])
+    region = (classifier.encoding.bit_region if bits else classifier.encoding.region)(target[None])
+    rows = (region.dense(logits)[0] @ jacobian[0].flatten(1)).numpy()
+    offset = region.violations(logits)[0].numpy()
+    solved = minimize(
+        lambda d: 0.5 * d @ d,
+        np.zeros(rows.shape[1]),
+        jac=lambda d: d,
+        constraints={"type": "ineq", "fun": lambda d: -(offset + rows @ d), "jac": lambda d: -rows},
+        method="SLSQP",
+        options={"ftol": 1e-14, "maxiter": 500},
+    )
+    assert solved.success
+    return np.linalg.norm(solved.x)
+
+
+def test_all_attacks_are_tested():
+    assert set(ALL) == set(ATTACKS)
+
+
+def test_first_step_of_jma_is_the_optimum_of_the_quadratic_programme(affine):
+    classifier, images, targets = affine
+    step = JMA().linear_step(classifier, images, targets)
+    assert step.converged.all()
+    assert step.residual.max() <= 1e-8
+    expected = [optimum(classifier, image, target) for image, target in zip(images, targets, strict=True)]
+    assert np.allclose(norms(step.perturbation).numpy(), expected, rtol=1e-6)
+
+
+def test_jma_needs_one_step_on_an_affine_classifier(affine):
+    classifier, images, targets = affine
+    if getattr(classifier.encoding, "activation", "none") == "tanh":
+        # The logit region of a tanh code is not its decision: the same network without tanh is the test.
+        classifier.encoding = Codebook(classifier.encoding.codewords, activation="none")
+    result = JMA(step_size=0.01)(classifier, images, targets)
+    assert result.success.all()
+    assert (result.iterations == 6).all()
+    assert (result.vjps == classifier.encoding.size).all()
+    expected = norms(JMA().linear_step(classifier, images, targets).perturbation)
+    assert torch.allclose(norms(result.adversarials - images), expected, rtol=1e-6)
+
+
+def test_no_attack_is_closer_than_the_optimum_and_the_minimal_norm_ones_come_near(affine, attack):
+    """Within 10 % of the optimum of the region it aims at, and 4 % in the median; LOTS has no such aim."""
+    classifier, images, targets = affine
+    if not isinstance(attack, JMA | LOTS):
+        attack = dataclasses.replace(attack, learning_rate=0.01, max_iterations=200, search_steps=7)
+    result = attack(classifier, images, targets, context=references(classifier, targets))
+    assert result.success.any()
+    found = norms(result.adversarials - images).numpy()[result.success.numpy()]
+    if getattr(classifier.encoding, "activation", "none") == "tanh":
+        return  # The decision's region is not a polyhedron in the logits: there is no such optimum.
+    chosen = result.success.nonzero()[:, 0].tolist()
+    nearest = np.array([optimum(classifier, images[i], targets[i]) for i in chosen])
+    assert (found >= nearest * (1 - 1e-6)).all()
+    if not isinstance(attack, LOTS):
+        bitwise = isinstance(attack, ECOCAttack | MLCarliniWagner)
+        aim = np.array([optimum(classifier, images[i], targets[i], bits=bitwise) for i in chosen])
+        assert (found <= 1.10 * aim).all()
+        assert np.median(found / aim) <= 1.04
+
+
+def test_results_keep_their_promises(convolutional, attack):
+    classifier, images, targets = convolutional
+    result = attack(classifier, images, targets, context=references(classifier, targets))
+    assert result.adversarials.shape == images.shape
+    assert result.adversarials.min() >= 0
+    assert result.adversarials.max() <= 1
+    with torch.no_grad():
+        again = classifier.encoding.reached(classifier(result.adversarials), targets)
+    assert torch.equal(again, result.success)
+    assert [status is Status.FOUND for status in result.status] == result.success.tolist()
+    assert result.success.float().mean() >= 0.5
+    assert (result.forwards >= 1).all()
+    assert (result.vjps >= 1).all()
+    assert result.seconds.min() > 0
+    assert torch.equal(result.first_success > 0, result.success)
+
+
+def test_results_do_not_depend_on_the_batch(convolutional, attack):
+    classifier, images, targets = convolutional
+    together = attack(classifier, images, targets, context=references(classifier, targets))
+    for i in range(0, len(images), 3):
+        one = slice(i, i + 1)
+        alone = attack(classifier, images[one], targets[one], context=references(classifier, targets[one]))
+        assert alone.success.item() == together.success[i].item()
+        assert torch.allclose(alone.adversarials[0], together.adversarials[i], atol=5e-3)
+
+
+def test_batch_changes_only_one_image_when_one_image_changes(convolutional):
+    classifier, images, targets = convolutional
+    attack = JMA(step_size=0.1, max_iterations=30)
+    first = attack(classifier, images, targets)
+    changed = images.clone()
+    changed[0] = 1 - changed[0]
+    second = attack(classifier, changed, targets)
+    assert torch.allclose(first.adversarials[1:], second.adversarials[1:], atol=1e-4)
+
+
+def test_final_search_really_shortens(convolutional):
+    classifier, images, targets = convolutional
+    searched = JMA(step_size=1.0)(classifier, images, targets)
+    inert = JMA(step_size=1.0, search="inert")(classifier, images, targets)
+    both = searched.success & inert.success
+    before, after = norms(inert.adversarials - images)[both], norms(searched.adversarials - images)[both]
+    assert (after <= before + 1e-6).all()
+    assert after.mean() < 0.995 * before.mean()
+
+
+def test_options_of_the_released_code(convolutional):
+    classifier, images, targets = convolutional
+    plain = JMA(step_size=1.0)(classifier, images, targets)
+    nearest = JMA(step_size=1.0, keep="highest_psnr")(classifier, images, targets)
+    assert norms(nearest.adversarials - images).mean() < norms(plain.adversarials - images).mean()
+    free = JMA(step_size=1.0, clip=False)(classifier, 0.98 * images.round() + 0.01, targets)
+    assert free.adversarials.min() < 0 or free.adversarials.max() > 1
+    first = MLCarliniWagner(**PENALTY, as_released=True)(classifier, images, targets)
+    usual = MLCarliniWagner(**PENALTY)(classifier, images, targets)
+    both = first.success & usual.success
+    assert norms(first.adversarials - images)[both].mean() > norms(usual.adversarials - images)[both].mean()
+
+
+def test_lots_by_hand():
+    """One logit x, reference 1, from 0.5: steps of one grey level until the logit x - 0.52 is above 0."""
+    network = Affine(torch.tensor([[1.0]]), torch.tensor([-0.52]))
+    classifier = Classifier(network, MultiLabel(1))
+    image, target = torch.tensor([[[[0.5]]]]), torch.tensor([[1]])
+    result = LOTS()(classifier, image, target, context=Context(reference_logits=torch.tensor([[1.0]])))
+    # 0.5 rounds to 128/255; the first grey level above 0.52 * 255 = 132.6 is 133.
+    assert result.adversarials.item() == pytest.approx(133 / 255)
+    assert result.iterations.item() == 5
+
+
+def test_lots_without_a_reference_is_infeasible_for_that_image_alone(convolutional):
+    classifier, images, targets = convolutional
+    logits = references(classifier, targets).reference_logits
+    logits[2] = torch.nan
+    result = LOTS(max_iterations=100)(classifier, images, targets, context=Context(reference_logits=logits))
+    assert result.status[2] is Status.INFEASIBLE
+    assert Status.FOUND in result.status
+
+
+def test_images_already_at_their_target_are_left_alone(convolutional, attack):
+    classifier, images, _ = convolutional
+    with torch.no_grad():
+        targets = classifier.decide(images)
+    result = attack(classifier, images, targets, context=references(classifier, targets))
+    assert result.success.all()
+    assert set(result.status) == {Status.ALREADY_THERE}
+    assert torch.equal(result.adversarials, images)
+    assert result.iterations.sum() == 0
+
+
+def test_the_classifier_is_left_as_it_was(convolutional, attack):
+    classifier, images, targets = convolutional
+    context = references(classifier, targets)
+    expected = attack(classifier, images, targets, context=context)
+    classifier.train()
+    classifier.net.layers[1].eval()
+    classifier.net.layers[0].weight.requires_grad_(False)
+    statistics = classifier.net.layers[1].running_mean.clone()
+    result = attack(classifier, images, targets, context=context)
+    assert torch.equal(result.adversarials, expected.adversarials)
+    assert classifier.training
+    assert not classifier.net.layers[1].training
+    assert not classifier.net.layers[0].weight.requires_grad
+    assert classifier.net.layers[-1].weight.requires_grad
+    assert classifier.net.layers[-1].weight.grad is None
+    assert torch.equal(classifier.net.layers[1].running_mean, statistics)
+
+
+def test_zero_jacobian_has_an_outcome(attack):
+    classifier = Classifier(Affine(torch.zeros(3, 16), torch.tensor([1.0, 0.0, 0.0])), OneHot(3))
+    images, targets = torch.rand(2, 1, 4, 4), torch.tensor([1, 2])
+    result = attack(classifier, images, targets, context=references(classifier, targets))
+    assert not result.success.any()
+    expected = Status.INFEASIBLE if isinstance(attack, JMA) else Status.EXHAUSTED
+    assert set(result.status) == {expected}
+
+
+def test_rank_deficient_jacobian_is_solved():
+    """Labels 0 and 1 share a logit's gradient; flipping both is one constraint's work, opposing ones are infeasible."""
+    weight = torch.tensor([[1.0, 0, 0, 0], [1, 0, 0, 0], [0, 1, 0, 0]])
+    classifier = Classifier(Affine(weight, torch.tensor([-0.6, -0.7, -0.9])), MultiLabel(3))
+    images = torch.full((2, 1, 2, 2), 0.5)
+    targets = torch.tensor([[1, 1, 0], [0, 1, 0]])
+    result = JMA(step_size=0.1)(classifier, images, targets)
+    assert result.status == [Status.FOUND, Status.INFEASIBLE]
+    assert norms(result.adversarials - images)[0].item() == pytest.approx(0.2, rel=1e-4)
+
+
+class Poisoned(torch.nn.Module):
+    """Returns NaN for bright images."""
+
+    def forward(self, images):
+        logits = images.flatten(1)[:, :3]
+        return torch.where(images.flatten(1).amax(dim=1, keepdim=True) > 0.9, torch.nan, logits)
+
+
+def test_nan_from_the_network_marks_that_image_alone(attack):
+    images = 0.4 + 0.2 * torch.rand(3, 1, 2, 2, generator=torch.Generator().manual_seed(1))
+    images[1, 0, 1, 1] = 0.95
+    classifier = Classifier(Poisoned(), OneHot(3))
+    targets = (images.flatten(1)[:, :3].argmax(dim=1) + 1) % 3
+    result = attack(classifier, images, targets, context=references(classifier, targets))
+    assert result.status[1] is Status.NOT_FINITE
+    assert not result.success[1]
+    assert result.success[[0, 2]].all()
+
+
+class Slow(Small):
+    """Takes its time."""
+
+    def forward(self, images):
+        torch.linalg.eigvalsh(torch.rand(400, 400))
+        return super().forward(images)
+
+
+def test_time_limit_ends_an_image(attack):
+    torch.manual_seed(0)
+    classifier = Classifier(Slow(3), OneHot(3)).eval()
+    images = torch.rand(2, 1, 8, 8)
+    with torch.no_grad():
+        targets = (classifier.decide(images) + 1) % 3
+    limited = dataclasses.replace(attack, time_limit=1e-4)
+    result = limited(classifier, images, targets, context=references(classifier, targets))
+    assert set(result.status) == {Status.TIMED_OUT}
+    assert (result.forwards <= 4).all()
+
+
+def test_observer_sees_every_step(convolutional):
+    classifier, images, targets = convolutional
+    seen = []
+    context = Context(observer=lambda step, images, logits: seen.append((step, len(images), logits.shape[1])))
+    JMA(step_size=0.05, max_iterations=4)(classifier, images, targets, context=context)
+    assert [step for step, _, _ in seen] == [1, 2, 3, 4]
+    assert seen[0][1:] == (len(images), classifier.encoding.size)
+
+
+def test_progress_is_told(convolutional):
+    classifier, images, targets = convolutional
+    told = []
+    JMA()(classifier, images, targets, progress=lambda done, total: told.append((done, total)))
+    assert told[-1][1] == len(images)
+
+
+def test_an_empty_batch_is_fine(convolutional, attack):
+    classifier, images, targets = convolutional
+    result = attack(classifier, images[:0], targets[:0], context=references(classifier, targets[:0]))
+    assert result.adversarials.shape == (0, 1, 8, 8)
+    assert result.status == []
+
+
+def test_rows_of_a_study_become_attacks():
+    assert build({"attack": "jma", "step_size": 0.05}) == JMA(step_size=0.05)
+    assert build({"attack": "lots", "time_limit": 5.0}) == LOTS(time_limit=5.0)
+
+
+def test_every_status_says_what_it_means():
+    assert all(status.meaning for status in Status)

@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import nnls
+
+from tests.conftest import ENCODINGS
+from wolfe.linear import dense_jacobian, least_norm
+from wolfe.linear.dual import _lawson_hanson, solve_dual
+from wolfe.region import BitRegion
+
+
+def judge(rows, demand):
+    """Lawson and Hanson's least-distance programme through SciPy: min ||x|| s.t. rows x >= demand; None if none."""
+    augmented = np.vstack([rows.T, demand])
+    right = np.zeros(len(augmented))
+    right[-1] = 1
+    solution, _ = nnls(augmented, right, maxiter=10_000)
+    remainder = 1 - demand @ solution
+    return None if remainder < 1e-10 else rows.T @ solution / remainder
+
+
+@st.composite
+def problems(draw):
+    """Random row systems: full rank, rank-deficient, duplicated, opposed, with zero rows, one row."""
+    seed = draw(st.integers(0, 2**32 - 1))
+    count, width = draw(st.integers(1, 20)), draw(st.integers(1, 30))
+    kind = draw(st.sampled_from(["random", "duplicated", "opposed", "zero", "scaled"]))
+    generator = np.random.default_rng(seed)
+    rows, demand = generator.standard_normal((count, width)), generator.standard_normal(count)
+    if kind == "duplicated" and count > 1:
+        rows[0] = rows[-1]
+    if kind == "opposed" and count > 1:
+        rows[0] = -rows[-1]
+    if kind == "zero":
+        rows[0] = 0
+    if kind == "scaled":
+        rows *= 10.0 ** generator.uniform(-4, 4, (count, 1))
+    return rows, demand
+
+
+@settings(max_examples=300, deadline=None)
+@given(problems())
+def test_dual_equals_an_independent_solver(problem):
+    rows, demand = problem
+    expected = judge(rows, demand)
+    gram = torch.from_numpy(rows @ rows.T)[None]
+    solution = solve_dual(gram, torch.from_numpy(demand)[None])
+    if expected is None:
+        assert solution.infeasible.item()
+        assert not solution.converged.item()
+        return
+    norm = np.linalg.norm(expected)
+    if norm > 1e5:
+        return  # On the edge of infeasibility the judge itself is not to be trusted.
+    assert solution.converged.item()
+    assert solution.residual.item() <= 1e-8
+    found = rows.T @ solution.multipliers[0].numpy()
+    assert np.linalg.norm(found - expected) <= 1e-6 * max(norm, 1e-3)
+
+
+def test_batch_equals_one_by_one():
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randn(50, 12, 9, dtype=torch.float64, generator=generator)
+    demand = torch.randn(50, 12, dtype=torch.float64, generator=generator) - 0.3
+    gram = rows @ rows.mT
+    together = solve_dual(gram, demand)
+    for i in range(50):
+        alone = solve_dual(gram[i : i + 1], demand[i : i + 1])
+        assert alone.infeasible.item() == together.infeasible[i].item()
+        left, right = rows[i].T @ alone.multipliers[0], rows[i].T @ together.multipliers[i]
+        assert torch.allclose(left, right, rtol=1e-8, atol=1e-10)
+
+
+def test_active_set_method_alone_is_exact():
+    """The method of last resort is right by itself, not only where block pivoting has prepared the ground."""
+    generator = np.random.default_rng(4)
+    for _ in range(20):
+        rows, right = generator.standard_normal((8, 20)), generator.standard_normal(20)
+        expected, _ = nnls(rows.T, right)
+        found = _lawson_hanson(torch.from_numpy(rows @ rows.T), torch.from_numpy(rows @ right))
+        assert np.allclose(found.numpy(), expected, atol=1e-9)
+
+
+def test_by_hand_in_the_plane():
+    """X + y <= -2 and x <= 0 from the origin: the nearest point is (-1, -1), one constraint active."""
+    jacobian = torch.tensor([[[1.0, 1.0], [1.0, 0.0]]])
+    values = torch.tensor([[2.0, 0.0]])
+    solution = least_norm(jacobian, values, BitRegion(torch.tensor([[-1.0, -1.0]])))
+    assert torch.allclose(solution.perturbation, torch.tensor([[-1.0, -1.0]]))
+    assert torch.allclose(solution.multipliers, torch.tensor([[1.0, 0.0]], dtype=torch.float64))
+
+
+def test_margin_moves_the_plane():
+    solution = least_norm(torch.tensor([[[2.0]]]), torch.tensor([[1.0]]), BitRegion(torch.tensor([[-1.0]])), margin=3.0)
+    assert solution.perturbation.item() == pytest.approx(-2.0)
+
+
+def test_inside_the_region_nothing_moves():
+    solution = least_norm(torch.ones(1, 1, 4), torch.tensor([[-1.0]]), BitRegion(torch.tensor([[-1.0]])))
+    assert solution.perturbation.abs().max() == 0
+    assert solution.converged.all()
+
+
+def test_no_jacobian_means_infeasible():
+    solution = least_norm(torch.zeros(1, 2, 4), torch.ones(1, 2), BitRegion(-torch.ones(1, 2)))
+    assert solution.infeasible.all()
+    assert solution.perturbation.abs().max() == 0
+
+
+def test_contradicting_rows_mean_infeasible_for_that_image_alone():
+    jacobian = torch.tensor([[[1.0, 0.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])
+    signs = torch.tensor([[1.0, -1.0], [1.0, -1.0]])
+    solution = least_norm(jacobian, torch.tensor([[-1.0, 1.0], [-1.0, 1.0]]), BitRegion(signs))
+    assert solution.infeasible.tolist() == [True, False]
+    assert torch.allclose(solution.perturbation[1], torch.tensor([1.0, -1.0]))
+
+
+def test_solution_is_in_the_linearised_region(encoding):
+    generator = torch.Generator().manual_seed(2)
+    jacobian = torch.randn(8, encoding.size, 30, dtype=torch.float64, generator=generator)
+    values = torch.randn(8, encoding.size, dtype=torch.float64, generator=generator)
+    target = encoding.decide(torch.randn(8, encoding.size, generator=generator))
+    region = encoding.region(target)
+    solution = least_norm(jacobian, values, region)
+    moved = values + torch.einsum("bnm,bm->bn", jacobian, solution.perturbation)
+    assert solution.converged.all()
+    assert region.violations(moved).max() <= 1e-9
+    # The certificate: the perturbation is the multipliers' combination of the rows.
+    combined = -torch.einsum("bnm,bn->bm", jacobian, region.pull(solution.multipliers))
+    assert torch.allclose(combined, solution.perturbation)
+
+
+def test_shapes_that_do_not_belong_together_are_refused():
+    with pytest.raises(ValueError, match="differ in batch or outputs"):
+        least_norm(torch.zeros(2, 3, 4), torch.zeros(2, 4), BitRegion(torch.ones(2, 4)))
+
+
+def test_dense_jacobian_equals_autograd():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5), torch.nn.Tanh(), torch.nn.Linear(5, 3))
+    images = torch.rand(4, 3, 2, 2)
+    logits, jacobian = dense_jacobian(network, images)
+    expected = torch.stack([torch.func.jacrev(lambda x: network(x[None])[0])(image) for image in images])
+    assert torch.allclose(jacobian, expected, atol=1e-6)
+    assert torch.equal(logits, network(images).detach())
+
+
+def test_dense_jacobian_of_a_constant_is_zero():
+    logits, jacobian = dense_jacobian(lambda images: torch.ones(len(images), 3), torch.rand(2, 1, 4, 4))
+    assert jacobian.shape == (2, 3, 1, 4, 4)
+    assert jacobian.abs().max() == 0
+    assert logits.shape == (2, 3)
+
+
+def test_every_encoding_is_tested():
+    assert {type(encoding).__name__ for encoding in ENCODINGS.values()} == {"OneHot", "Codebook", "MultiLabel"}
