@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from wolfe.attacks import LOTS, Attack, Context, build
+from wolfe import __version__
+from wolfe.attacks import Attack, Context, build
 from wolfe.classifier import Classifier
 from wolfe.data import ImageSet, open_split
 from wolfe.experiments.records import make_records
@@ -163,8 +165,9 @@ def _attack_batch(bench: _Bench, attack: Attack, batch: pd.DataFrame) -> tuple[p
     images = bench.test.images([bench.positions[name] for name in image_ids])
     labels, targets = _labels(batch["true_label"]), _labels(batch["target"])
     references = None
-    if isinstance(attack, LOTS):
-        references = References(bench.classifier, bench.training, bench.seed, attack.samples)(targets)
+    if "reference_logits" in attack.requires:
+        samples = getattr(attack, "samples", None)
+        references = References(bench.classifier, bench.training, bench.seed, samples)(targets)
     context = Context(image_ids=image_ids, seed=bench.seed, labels=labels, reference_logits=references)
     result = attack(bench.classifier, images, targets, context=context)
     frame = make_records(bench.classifier, image_ids, images, labels, targets, result)
@@ -211,15 +214,9 @@ def device_name(device: torch.device) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of what results depend on."""
-    names = ("wolfe", "torch", "timm", "numpy", "scipy", "datasets", "lightning", "scikit-image", "scikit-learn")
-    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
-
-
-def _version(name: str) -> str:
-    if name == "wolfe":
-        from wolfe import __version__
-
-        return __version__
-    return version(name)
-
+    """Versions of what results depend on; packages that an environment does without are left out."""
+    found = {"python": platform.python_version(), "wolfe": __version__}
+    for name in ("torch", "timm", "numpy", "scipy", "datasets", "lightning", "scikit-image", "scikit-learn"):
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found

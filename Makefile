@@ -1,0 +1,75 @@
+# make reproduce     sets everything up, runs the default study and names the report
+# make test          sets everything up and runs all checks and tests
+# make environment   only sets up (.venv, from requirements.lock)
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+UV := $(BIN)/uv --quiet --no-progress
+STYLED := src tests workflow/scripts
+COVERAGE := 90
+
+.DEFAULT_GOAL := help
+.PHONY: help environment reproduce test pipeline unit style types workflow lock environments clean
+
+help:
+	@echo "make reproduce    run the default study; ends with the path of its report"
+	@echo "make test         run all checks and tests"
+	@echo "make environment  set up $(VENV) and nothing else"
+	@echo "make lock         renew requirements.lock and envs/ from requirements.in"
+	@echo "make clean        remove $(VENV) and caches (results/ stays)"
+
+environment: $(STAMP)
+	@echo "$(VENV) is ready."
+
+# The stamp is as old as the last complete set-up: a new lock sets up again, a second call does nothing.
+$(STAMP): requirements.lock pyproject.toml Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, $(PYTHON) is not; name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+	  exit 1; }
+	@echo "Setting up $(VENV) (some minutes the first time) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+	  echo "$(PYTHON) -m venv failed; on Debian and Ubuntu install python3-venv" >&2; rm -rf $(VENV); exit 1; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(UV) pip install --python $(BIN)/python --require-hashes --requirement requirements.lock
+	@$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+
+reproduce: $(STAMP)
+	@$(BIN)/snakemake --cores all
+	@echo "The report: $(CURDIR)/results/embedded/report.html"
+
+# Two jobs for two cores: the pipeline's tests, and beside them everything else. A failure does not hide another.
+test: $(STAMP)
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 pipeline style types workflow unit
+	@$(BIN)/coverage combine --quiet --data-file=.coverage .coverage.pipeline .coverage.unit
+	@$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE)
+	@echo "All checks and tests passed."
+
+pipeline unit: $(STAMP)
+	@COVERAGE_FILE="$(CURDIR)/.coverage.$@" $(BIN)/python -m pytest --quiet --cov --cov-report= tests/$@
+
+style: $(STAMP)
+	@$(BIN)/ruff check --quiet $(STYLED)
+	@$(BIN)/ruff format --quiet --check $(STYLED)
+
+types: $(STAMP)
+	@$(BIN)/mypy --no-error-summary
+
+workflow: $(STAMP)
+	@$(BIN)/snakefmt --check --compact-diff --line-length 120 Snakefile workflow/rules
+	@$(BIN)/snakemake --lint
+	@$(BIN)/python workflow/scripts/environments.py --check
+
+lock: $(STAMP)
+	@$(UV) pip compile --universal --generate-hashes --python-version 3.11 --no-header \
+	  --output-file requirements.lock requirements.in
+	@$(MAKE) --no-print-directory environments
+
+environments:
+	@$(BIN)/python workflow/scripts/environments.py
+
+clean:
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* src/wolfe.egg-info

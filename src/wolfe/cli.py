@@ -1,0 +1,285 @@
+"""The command line: one command for each stage of the pipeline, and some for a person at a terminal.
+
+Every stage reads and writes the files that its options name and nothing else, so that any of them can be run again
+alone. torch is imported only inside the commands that need it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from wolfe.study import StudyError, attack_names, attack_parameters, load_study, schema
+from wolfe.study.document import plain
+
+app = typer.Typer(
+    name="wolfe",
+    help="Nearly optimal targeted adversarial examples for any output encoding.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_log = logging.getLogger("wolfe.cli")
+
+Spec = Annotated[str, typer.Option(help="The entry as JSON text, or the path of a YAML or JSON file.")]
+Out = Annotated[Path, typer.Option(help="Where the results go.")]
+Seed = Annotated[int, typer.Option(min=0, help="The study's seed.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Data = Annotated[Path, typer.Option(help="Folder of a data set.")]
+Model = Annotated[Path, typer.Option(help="Folder of a trained model.")]
+Store = Annotated[Path, typer.Option(help="Folder where finished work is kept.")]
+Attacks = Annotated[Path, typer.Option(help="Folder of the attack runs: attacks/<model>/<target rule>.")]
+Quiet = Annotated[bool | None, typer.Option("--quiet/--progress", help="By default quiet where there is no terminal.")]
+
+
+def main() -> None:
+    """Runs the command line."""
+    app(prog_name="wolfe")
+
+
+def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Ends a command whose input is wrong with one line and exit code 2; WOLFE_DEBUG=1 shows the traceback."""
+
+    @functools.wraps(command)
+    def guarded(*arguments: Any, **options: Any) -> None:
+        begin = time.perf_counter()
+        try:
+            command(*arguments, **options)
+        except (ValueError, OSError) as error:
+            _log.error("%s", traceback.format_exc())
+            if os.environ.get("WOLFE_DEBUG") == "1":
+                raise
+            typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(2) from None
+        except Exception:
+            _log.error("%s", traceback.format_exc())
+            raise
+        _log.info("finished after %.1f s", time.perf_counter() - begin)
+
+    return guarded
+
+
+@app.callback()
+def _options(
+    log: Annotated[
+        Path | None, typer.Option(help="File for messages and tracebacks; progress stays on stderr.")
+    ] = None,
+) -> None:
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(log, mode="w", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        for name in ("wolfe", "py.warnings", "lightning", "lightning.pytorch"):
+            logging.getLogger(name).addHandler(handler)
+        logging.getLogger("wolfe").setLevel(logging.INFO)
+        logging.captureWarnings(True)
+        _log.info("wolfe %s", " ".join(sys.argv[1:]))
+
+
+def _read_spec(text: str, option: str = "--spec") -> Any:
+    """JSON text, or the contents of a YAML or JSON file.
+
+    Raises:
+        ValueError: the text or the file does not parse.
+        FileNotFoundError: there is no such file.
+    """
+    inline = text.lstrip()[:1] in ("{", "[")
+    if not inline and not Path(text).is_file():
+        raise FileNotFoundError(f"{option}: {text!r} is neither JSON text nor a file")
+    try:
+        return json.loads(text) if inline else plain(yaml.safe_load(Path(text).read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+        where = "the text" if inline else text
+        raise ValueError(f"{option}: {where} is not valid {'JSON' if inline else 'YAML'} ({error})") from None
+
+
+def _read_map(text: str) -> dict[str, Any]:
+    spec = _read_spec(text)
+    if not isinstance(spec, dict):
+        raise ValueError(f"--spec: must hold a map, not {type(spec).__name__}")
+    return spec
+
+
+def _device(name: str) -> str:
+    """The device that a name stands for here; see `resolve_device`."""
+    from wolfe.models.storage import resolve_device
+
+    return resolve_device(name)
+
+
+@app.command("dataset")
+@_one_line_errors
+def dataset(name: str, spec: Spec, out: Out, seed: Seed) -> None:
+    """Builds a data set: Arrow files and a card."""
+    from wolfe.data import build_dataset
+
+    build_dataset(name, _read_map(spec), out, seed)
+
+
+@app.command("train")
+@_one_line_errors
+def train(
+    name: str,
+    spec: Spec,
+    data: Data,
+    out: Out,
+    store: Store,
+    seed: Seed,
+    device: Device = "auto",
+    bottom: Annotated[Path | None, typer.Option(help="Folder of the VGG16 that an ensemble starts from.")] = None,
+    quiet: Quiet = None,
+) -> None:
+    """Trains a classifier; one that was stopped goes on from its last checkpoint."""
+    from wolfe.models import train_model
+
+    train_model(name, _read_map(spec), data, out, store, seed, _device(device), bottom=bottom, quiet=quiet)
+
+
+@app.command("targets")
+@_one_line_errors
+def targets(model: Model, data: Data, spec: Spec, out: Out, seed: Seed, device: Device = "auto") -> None:
+    """Chooses the images to attack and a target for each."""
+    from wolfe.experiments.targets import write_targets
+
+    write_targets(model, data, _read_map(spec), out, seed, _device(device))
+
+
+@app.command("attack-run")
+@_one_line_errors
+def attack_run(
+    model: Model,
+    targets: Annotated[Path, typer.Option(help="Parquet file of images and targets.")],
+    data: Data,
+    rows: Annotated[str, typer.Option(help="Attack rows as JSON text, or the path of a YAML or JSON file.")],
+    out: Out,
+    store: Store,
+    seed: Seed,
+    device: Device = "auto",
+    shard_size: Annotated[int, typer.Option(min=1, help="Images that are finished and kept together.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images attacked at once.")] = 32,
+    quiet: Quiet = None,
+) -> None:
+    """Attacks images with every row; finished shards in the store are not repeated."""
+    from wolfe.experiments.attack_run import run_attacks
+
+    entries = _read_spec(rows, "--rows")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("--rows: must hold a list of maps with slug, attack and parameters")
+    place = _device(device)
+    run_attacks(model, targets, data, entries, out, store, seed, place, shard_size, batch_size, quiet=quiet)
+
+
+@app.command("table")
+@_one_line_errors
+def table(
+    spec: Spec,
+    attacks: Attacks,
+    out: Annotated[Path, typer.Option(help="Path without suffix; .csv, .md and .tex are added.")],
+    published: Annotated[Path | None, typer.Option(help="CSV of the published table.")] = None,
+) -> None:
+    """Writes a table: our numbers beside the published ones."""
+    from wolfe.report.tables import write_table
+
+    write_table(_read_map(spec), attacks, published, out)
+
+
+@app.command("figure")
+@_one_line_errors
+def figure(
+    spec: Spec,
+    attacks: Attacks,
+    data: Data,
+    model: Model,
+    out: Annotated[Path, typer.Option(help="Path without suffix; .pdf and .png are added.")],
+) -> None:
+    """Draws a figure of attacked images."""
+    from wolfe.report.figures import write_examples
+
+    write_examples(_read_map(spec), attacks, data, model, out)
+
+
+@app.command("report")
+@_one_line_errors
+def report(
+    spec: Spec,
+    results: Annotated[Path, typer.Option(help="Folder of the study's results.")],
+    rulegraph: Annotated[Path, typer.Option(help="The graph of the rules, in DOT.")],
+    out: Out,
+) -> None:
+    """Writes the report: one self-contained HTML page."""
+    from wolfe.report.page import write_report
+
+    write_report(_read_map(spec), results, rulegraph, out)
+
+
+@app.command("validate")
+@_one_line_errors
+def validate(study: Annotated[Path, typer.Argument(help="A study, e.g. config/embedded.yaml.")]) -> None:
+    """Checks a study and says what it would run."""
+    plan = load_study(study)
+    typer.echo(f"{plan.name}: valid ({len(plan.datasets)} data sets, {len(plan.models)} models)")
+    for name, entry in plan.tables.items():
+        cut = sum(row["cut"] for row in entry["rows"])
+        typer.echo(f"  table {name}: {len(entry['rows'])} rows on {entry['model']}, {cut} cut by the budget")
+    for batch in plan.batches:
+        typer.echo(f"  job attack_{batch.name}: {len(batch.rows)} attacks on {batch.model}, {batch.targets}")
+
+
+@app.command("list")
+@_one_line_errors
+def list_names(
+    kind: Annotated[str, typer.Argument(help="attacks, datasets, networks or targets; all without it.")] = "all",
+) -> None:
+    """Names what a study can use."""
+    groups = {
+        "attacks": [f"{name} ({', '.join(attack_parameters(name))})" for name in attack_names()],
+        "datasets": schema()["$defs"]["dataset"]["properties"]["source"]["enum"],
+        "networks": schema()["$defs"]["network"]["properties"]["name"]["enum"],
+        "targets": schema()["$defs"]["targets"]["properties"]["rule"]["enum"],
+    }
+    if kind not in ("all", *groups):
+        raise StudyError(f"list: unknown kind {kind!r}; allowed: all, {', '.join(groups)}")
+    for name, members in groups.items():
+        if kind in ("all", name):
+            typer.echo("\n  ".join([f"{name}:", *members]))
+
+
+@app.command("attack")
+@_one_line_errors
+def attack(
+    model: Model,
+    image: Annotated[Path, typer.Option(help="A picture.")],
+    target: Annotated[
+        str, typer.Option(help='A class, or labels: "red 3,blue 5", "none", or changes: "+red 3,-blue 5".')
+    ],
+    out: Out,
+    attack: Annotated[str, typer.Option(help="The attack's name; see `wolfe list attacks`.")] = "jma",
+    parameter: Annotated[
+        list[str] | None, typer.Option(help="name=value, as often as needed; the rest have their defaults.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the data set, for attacks that need examples.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Attacks a picture of your own and writes a picture of the result."""
+    from wolfe.experiments.single import attack_image
+
+    row = {"attack": attack, **dict(_parameter(text) for text in parameter or [])}
+    typer.echo(attack_image(model, image, target, row, out, _device(device), data))
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise ValueError(f"--parameter: {text!r} is not of the form name=value")
+    return name.strip(), plain(yaml.safe_load(value))

@@ -1,0 +1,59 @@
+"""Data sets: embedded sources, a writer and a reader.
+
+To add one, write a builder `build_...(seed, *, options) -> Source` in a file here and name it in `SOURCES`. What
+reads data sets is imported on first use: building one needs no torch.
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wolfe.data.digits import build_digits
+from wolfe.data.scenes import build_scenes
+from wolfe.data.source import Builder, Source, Split
+from wolfe.data.writer import write_source
+
+if TYPE_CHECKING:
+    from wolfe.data.image_set import ImageSet, load_card, open_split
+
+__all__ = ["SOURCES", "ImageSet", "Source", "Split", "build_dataset", "load_card", "open_split"]
+
+SOURCES: dict[str, Builder] = {"digits": build_digits, "scenes": build_scenes}
+
+
+def build_dataset(name: str, spec: dict[str, Any], folder: Path, seed: int) -> None:
+    """Builds a data set of a study and writes it.
+
+    Args:
+        name: its name in the study.
+        spec: its entry there: `source` and that builder's options.
+        folder: where `arrow/` and `card.json` go.
+        seed: the study's seed.
+
+    Raises:
+        ValueError: an unknown source or option; the message lists those there are.
+    """
+    options = dict(spec)
+    origin = options.pop("source", None)
+    if origin not in SOURCES:
+        raise ValueError(f"data set {name!r}: unknown source {origin!r}; there are {', '.join(SOURCES)}")
+    builder = SOURCES[origin]
+    allowed = [key for key in inspect.signature(builder).parameters if key != "seed"]
+    for key in options:
+        if key not in allowed:
+            raise ValueError(f"data set {name!r}: {origin} has no option {key!r}; it has {', '.join(allowed)}")
+    write_source(name, origin, builder(seed, **options), Path(folder))
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what reads data sets when it is first asked for.
+
+    Raises:
+        AttributeError: the name is not public here.
+    """
+    if name not in ("ImageSet", "load_card", "open_split"):
+        raise AttributeError(f"module 'wolfe.data' has no attribute {name!r}; it offers {', '.join(__all__)}")
+    return getattr(import_module("wolfe.data.image_set"), name)

@@ -1,0 +1,144 @@
+"""An ECOC ensemble: one VGG16 branch per code bit over a shared, frozen bottom.
+
+The networks of the JMA paper for error-correcting output codes: the layers up to the second pooling are shared,
+the rest of VGG16 with its dense layers stands once per bit and ends in one logit. All branches run at once, as
+grouped convolutions and batched matrix products.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from wolfe.models.vgg import (
+    BOTTOM,
+    DENSE,
+    FIRST_LOGITS,
+    PLAN,
+    VGG16,
+    convolutions,
+    dense_size,
+    initialise,
+    scaled,
+)
+
+
+class BranchLinear(nn.Module):
+    """One dense layer per branch.
+
+    Args:
+        branches: number of branches.
+        in_features: inputs of each.
+        out_features: outputs of each.
+        scale: standard deviation of the first weights; He's if left out.
+    """
+
+    def __init__(self, branches: int, in_features: int, out_features: int, scale: float | None = None) -> None:
+        super().__init__()
+        # nn.init would take the wrong fan from a stack of matrices.
+        scale = (2.0 / in_features) ** 0.5 if scale is None else scale
+        self.weight = nn.Parameter(torch.randn(branches, in_features, out_features) * scale)
+        self.bias = nn.Parameter(torch.zeros(branches, 1, out_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(branches, B, in) to (branches, B, out)."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class VGG16Ensemble(nn.Module):
+    """Shared bottom, then one branch per bit; each branch gives one logit.
+
+    The bottom is frozen: its parameters take no gradient and its batch normalisation stays in evaluation mode.
+
+    Args:
+        in_channels: channels of an image.
+        outputs: n, the number of bits and branches.
+        image_size: height and width, a multiple of 32.
+        width: share of VGG16's full channel counts.
+        batch_norm: normalise after each convolution.
+        dropout: share of the dense layers' values left out in training.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        outputs: int,
+        image_size: int,
+        width: float = 1.0,
+        batch_norm: bool = True,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.outputs = outputs
+        hidden = scaled(DENSE, width)
+        shared = scaled(128, width)
+        self.bottom = convolutions(PLAN[:BOTTOM], in_channels, width, batch_norm=batch_norm)
+        self.branches = convolutions(PLAN[BOTTOM:], shared, width, groups=outputs, batch_norm=batch_norm)
+        initialise(self)
+        self.dense = nn.Sequential(
+            BranchLinear(outputs, dense_size(image_size, width), hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            BranchLinear(outputs, hidden, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            BranchLinear(outputs, hidden, 1, scale=FIRST_LOGITS),
+        )
+        self.bottom.requires_grad_(False)
+        self.bottom.eval()
+
+    def train(self, mode: bool = True) -> VGG16Ensemble:
+        """Training mode for the branches alone: the bottom stays as it was learned."""
+        super().train(mode)
+        self.bottom.eval()
+        return self
+
+    def copy_bottom(self, source: VGG16) -> None:
+        """Takes the layers up to the second pooling from a trained VGG16.
+
+        Raises:
+            ValueError: its layers have other shapes (another width, or other images).
+        """
+        try:
+            self.bottom.load_state_dict(source.bottom().state_dict())
+        except RuntimeError as error:
+            raise ValueError(
+                "the network whose bottom is to be shared has other layers: give both the same width, "
+                "batch_norm and image channels"
+            ) from error
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, n) of normalised images (B, C, H, W)."""
+        features: Tensor = self.bottom(x)
+        return self._branch_logits(features.repeat(1, self.outputs, 1, 1))
+
+    def _branch_logits(self, expanded: Tensor) -> Tensor:
+        """Logits (B, n) of features (B, n * c, h, w), a copy for each branch."""
+        images = expanded.shape[0]
+        top = self.branches(expanded)
+        values = self.dense(top.reshape(images, self.outputs, -1).transpose(0, 1))
+        logits: Tensor = values[..., 0].T
+        return logits
+
+    def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and their Jacobian by the image, at a fraction of n full backward passes.
+
+        A branch sees only its own copy of the shared features, so one backward pass through all branches gives
+        every logit's gradient by the features; only the small bottom is then passed n times, as one batch.
+
+        Args:
+            x: normalised images (B, C, H, W).
+
+        Returns:
+            Logits (B, n) and their Jacobian (B, n, C, H, W), detached.
+        """
+        images, bits = x.shape[0], self.outputs
+        with torch.enable_grad():
+            inputs = x.detach().requires_grad_()
+            features = self.bottom(inputs)
+            expanded = features.detach().repeat(1, bits, 1, 1).requires_grad_()
+            logits = self._branch_logits(expanded)
+            (by_features,) = torch.autograd.grad(logits.sum(), expanded)
+            cotangents = by_features.view(images, bits, *features.shape[1:]).transpose(0, 1)
+            (rows,) = torch.autograd.grad(features, inputs, cotangents, is_grads_batched=True)
+        return logits.detach(), rows.transpose(0, 1).contiguous()

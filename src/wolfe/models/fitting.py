@@ -1,0 +1,131 @@
+"""Fits a classifier with Lightning: early stopping, the best weights, and checkpoints to go on from."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+from wolfe.models.feed import EpochBatches, Feed, OrderedBatches, loader
+from wolfe.models.learner import MONITOR, EpochLog, Learner
+
+# What Lightning warns of and is meant here (batches come decoded from memory, without workers; a training goes on
+# in the folder where it stopped), and a torch deprecation inside Lightning itself.
+_MEANT = (
+    r".*does not have many workers.*",
+    r".*Checkpoint directory .* exists and is not empty.*",
+    r".*module\(s\) in eval mode at the start.*",
+    r".*isinstance\(treespec, LeafSpec\).*",
+)
+
+
+def fit(learner: Learner, train: Feed, validation: Feed, checkpoints: Path, device: str, quiet: bool) -> EpochLog:
+    """Trains until the epochs are used up or the validation score stalls; the learner ends with its best weights.
+
+    After each epoch `checkpoints/last.ckpt` holds all that is needed to go on: a call that finds one continues
+    from it, to the same weights that an unbroken training would have reached.
+
+    Args:
+        learner: what to train.
+        train: images to learn from.
+        validation: images to score by.
+        checkpoints: folder for `last.ckpt` and `best.ckpt`.
+        device: "cpu" or "cuda".
+        quiet: no progress bar and no messages.
+
+    Returns:
+        The log, one row an epoch.
+    """
+    log = EpochLog()
+    best = ModelCheckpoint(
+        dirpath=checkpoints,
+        filename="best",
+        monitor=MONITOR,
+        mode="max",
+        save_weights_only=True,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+    batches = EpochBatches(len(train), learner.options.batch_size, learner.seed)
+    with _settings():
+        trainer = _trainer(learner, [log, best, _last(checkpoints)], device, quiet)
+        trainer.fit(
+            learner,
+            loader(train, batches),
+            loader(validation, OrderedBatches(len(validation))),
+            ckpt_path=_resumable(checkpoints / "last.ckpt"),
+            weights_only=True,
+        )
+    content = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+    learner.load_state_dict(content["state_dict"])
+    return log
+
+
+def _trainer(learner: Learner, callbacks: list[Callback], device: str, quiet: bool) -> Trainer:
+    stopping = EarlyStopping(
+        monitor=MONITOR, mode="max", patience=learner.options.patience, check_on_train_epoch_end=True
+    )
+    return Trainer(
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices=1,
+        max_epochs=learner.options.epochs,
+        callbacks=[*callbacks[:1], stopping, *callbacks[1:]],
+        logger=False,
+        num_sanity_val_steps=0,
+        enable_progress_bar=not quiet,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        deterministic="warn" if device == "cuda" else False,
+    )
+
+
+def _last(checkpoints: Path) -> ModelCheckpoint:
+    """Saves the state of the whole training after each epoch."""
+    return ModelCheckpoint(
+        dirpath=checkpoints, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+    )
+
+
+def _resumable(path: Path) -> Path | None:
+    """The checkpoint, if there is one that can be read; one cut off while it was written is removed."""
+    if not path.is_file():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        warnings.warn(f"{path} cannot be read ({error}): training starts over", stacklevel=3)
+        path.unlink()
+        return None
+    return path
+
+
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Lightning's chatter down, and torch's global settings as they were afterwards."""
+    names = ("lightning.pytorch", "lightning.fabric")
+    levels = {name: logging.getLogger(name).level for name in names}
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    devices = list(range(torch.cuda.device_count()))
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
+            for message in _MEANT:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def wants_quiet(quiet: bool | None) -> bool:
+    """The choice itself, or whether the output is no terminal."""
+    return not sys.stderr.isatty() if quiet is None else quiet

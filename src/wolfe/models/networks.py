@@ -1,0 +1,83 @@
+"""Networks by name.
+
+To add one, write a class or function `(in_channels, outputs, image_size, *, options) -> nn.Module` that maps
+normalised images (B, C, H, W) to logits (B, outputs), and name it in `NETWORKS`. A network may bring its own
+`jacobian(x)`, and a network that shares the bottom of a trained VGG16 has `copy_bottom`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any
+
+from torch import nn
+
+from wolfe.models.ensemble import VGG16Ensemble
+from wolfe.models.vgg import VGG16
+
+
+def timm_network(in_channels: int, outputs: int, image_size: int, *, architecture: str, **options: Any) -> nn.Module:
+    """A network of the timm library, with fresh weights.
+
+    Args:
+        in_channels: channels of an image.
+        outputs: n, the number of logits.
+        image_size: height and width; told to architectures that ask for `img_size` in the options.
+        architecture: timm's name, e.g. "resnet10t".
+        **options: what timm's model takes, e.g. `channels`, `stem_width`.
+
+    Raises:
+        ValueError: timm has no such architecture or option.
+    """
+    import timm  # here, since it takes seconds and other networks do not need it
+
+    known = timm.list_models()
+    if architecture not in known:
+        near = ", ".join(get_close_matches(architecture, known, n=6)) or "none"
+        raise ValueError(f"timm has no architecture {architecture!r}; near it: {near}")
+    if options.get("img_size") == "image":
+        options["img_size"] = image_size
+    try:
+        network: nn.Module = timm.create_model(
+            architecture, pretrained=False, in_chans=in_channels, num_classes=outputs, **options
+        )
+    except TypeError as error:
+        raise ValueError(f"timm's {architecture} does not take these options: {error}") from error
+    return network
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "vgg16": VGG16,
+    "vgg16_ensemble": VGG16Ensemble,
+    "timm": timm_network,
+}
+
+
+def build_network(network_spec: dict[str, Any], in_channels: int, outputs: int, image_size: int) -> nn.Module:
+    """A network with fresh weights, drawn from torch's global generator.
+
+    Args:
+        network_spec: `name` and that network's options.
+        in_channels: channels of an image.
+        outputs: n, the number of logits.
+        image_size: height and width in pixels.
+
+    Raises:
+        ValueError: an unknown network or option; the message lists those there are.
+    """
+    options = dict(network_spec)
+    name = options.pop("name", None)
+    if name not in NETWORKS:
+        raise ValueError(f"unknown network {name!r}; there are {', '.join(NETWORKS)}")
+    parameters = inspect.signature(NETWORKS[name]).parameters
+    own = [key for key in parameters if key not in ("in_channels", "outputs", "image_size", "options")]
+    open_ended = any(item.kind is item.VAR_KEYWORD for item in parameters.values())
+    for key in options:
+        if key not in own and not open_ended:
+            raise ValueError(f"network {name} has no option {key!r}; it has {', '.join(own)}")
+    for key in own:
+        if parameters[key].default is inspect.Parameter.empty and key not in options:
+            raise ValueError(f"network {name} needs the option {key!r}")
+    return NETWORKS[name](in_channels, outputs, image_size, **options)

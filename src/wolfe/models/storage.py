@@ -1,0 +1,101 @@
+"""Classifiers on disk: `weights.safetensors` and `classifier.json`, whole or absent, never unpickled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from wolfe.classifier import Classifier
+from wolfe.encoding import encoding_from_dict
+from wolfe.files import atomic_path, checked, read_json, sha256, write_json
+from wolfe.models.networks import build_network
+
+WEIGHTS = "weights.safetensors"
+DESCRIPTION = "classifier.json"
+_NEEDED = ("network", "encoding", "mean", "std", "image_shape", "weights_sha256")
+
+
+def save_classifier(classifier: Classifier, folder: Path, description: dict[str, Any]) -> None:
+    """Writes a classifier's weights and description.
+
+    Args:
+        classifier: whose network was built by `build_network(description["network"], ...)`.
+        folder: where the two files go.
+        description: `network`, `image_shape` [C, H, W], `class_names` and `dataset`; the encoding, the
+            normalisation and the checksum of the weights are added here.
+    """
+    folder = Path(folder)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in classifier.net.state_dict().items()}
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file(tensors, temporary)
+    write_json(
+        folder / DESCRIPTION,
+        {
+            **description,
+            "encoding": classifier.encoding.to_dict(),
+            "mean": classifier.mean.flatten().tolist(),
+            "std": classifier.std.flatten().tolist(),
+            "weights_sha256": sha256(folder / WEIGHTS),
+        },
+    )
+
+
+def load_description(folder: Path) -> dict[str, Any]:
+    """Reads `classifier.json`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it does not parse or lacks an entry.
+    """
+    path = Path(folder) / DESCRIPTION
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: {folder} is no trained classifier")
+    description: dict[str, Any] = read_json(path)
+    missing = [key for key in _NEEDED if key not in description]
+    if missing:
+        raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}")
+    return description
+
+
+def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
+    """Loads a classifier in evaluation mode, its parameters frozen, once the weights' checksum is verified.
+
+    Args:
+        folder: with `weights.safetensors` and `classifier.json`.
+        device: "cpu", "cuda" or "auto" (cuda where there is one).
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: the weights were changed or do not fit the network; the message names the file.
+    """
+    folder = Path(folder)
+    description = load_description(folder)
+    weights = checked(folder / WEIGHTS, description["weights_sha256"])
+    encoding = encoding_from_dict(description["encoding"])
+    channels, size, _ = description["image_shape"]
+    with torch.random.fork_rng(devices=[]):  # fresh weights are drawn and thrown away: leave no trace
+        net = build_network(description["network"], channels, encoding.size, size)
+    try:
+        net.load_state_dict(load_file(weights))
+    except RuntimeError as error:
+        raise ValueError(f"{weights} does not fit the network in {folder / DESCRIPTION}") from error
+    classifier = Classifier(net, encoding, description["mean"], description["std"])
+    return classifier.to(resolve_device(device)).eval().requires_grad_(False)
+
+
+def resolve_device(device: str) -> str:
+    """The device to use: "auto" is cuda where there is one, else cpu.
+
+    Raises:
+        ValueError: another name, or cuda without one.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu or cuda, got {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is cuda, but torch finds no CUDA device here: use auto or cpu")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device

@@ -1,0 +1,228 @@
+"""Trains a classifier of a study: goes on with what was interrupted, and never repeats what is finished."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import shutil
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from wolfe.classifier import Classifier
+from wolfe.data.image_set import load_card, open_split
+from wolfe.encoding import Codebook, Encoding, MultiLabel, OneHot, hadamard
+from wolfe.files import atomic_path, checked, read_json, sha256, write_json
+from wolfe.fingerprint import code_fingerprint
+from wolfe.models.ensemble import VGG16Ensemble
+from wolfe.models.evaluation import evaluate
+from wolfe.models.feed import Feed
+from wolfe.models.fitting import fit, wants_quiet
+from wolfe.models.learner import EpochLog, Learner, TrainingOptions
+from wolfe.models.networks import build_network
+from wolfe.models.storage import (
+    DESCRIPTION,
+    WEIGHTS,
+    load_classifier,
+    load_description,
+    resolve_device,
+    save_classifier,
+)
+from wolfe.models.vgg import VGG16
+from wolfe.seeding import seed_for
+
+LOSSES = {"one_hot": "cross_entropy", "codebook": "hinge", "multi_label": "binary_cross_entropy"}
+OUTPUTS = (WEIGHTS, DESCRIPTION, "metrics.json", "training.csv")
+_SPLITS = ("train", "validation", "test")
+
+
+def train_model(
+    name: str,
+    spec: dict[str, Any],
+    data_folder: Path,
+    out: Path,
+    store: Path,
+    seed: int,
+    device: str = "auto",
+    bottom: Path | None = None,
+    quiet: bool | None = None,
+) -> None:
+    """Trains a classifier, or takes the finished one from the store.
+
+    Writes `weights.safetensors`, `classifier.json`, `metrics.json`, `training.csv` and `run.json` (checksums of
+    the others, versions, seconds).
+
+    Args:
+        name: its name in the study.
+        spec: its entry there: `network`, `encoding`, `loss`, `training`, and `dataset` (a name).
+        data_folder: the data set's folder.
+        out: where the files go.
+        store: folder shared by all stages; checkpoints and the finished classifier are kept under a key that is
+            the hash of all that the result depends on.
+        seed: the study's seed.
+        device: "cpu", "cuda" or "auto".
+        bottom: folder of the trained VGG16 whose layers an ensemble shares.
+        quiet: no progress bar; None for none unless the output is a terminal.
+
+    Raises:
+        FileNotFoundError: the data set or the bottom is missing.
+        ValueError: the spec is wrong or a file was changed; the message says which and what is allowed.
+    """
+    out, kept = Path(out), Path(store) / _key(name, spec, Path(data_folder), bottom, seed)
+    if not _finished(kept / "classifier"):
+        with atomic_path(kept / "classifier") as temporary:
+            place = resolve_device(device)
+            _train(name, spec, Path(data_folder), temporary, kept / "checkpoints", seed, place, bottom, quiet)
+        shutil.rmtree(kept / "checkpoints", ignore_errors=True)
+    for file in (*OUTPUTS, "run.json"):
+        with atomic_path(out / file) as temporary:
+            shutil.copyfile(kept / "classifier" / file, temporary)
+
+
+def _key(name: str, spec: dict[str, Any], data_folder: Path, bottom: Path | None, seed: int) -> str:
+    """The hash of all that a trained classifier depends on."""
+    parts = {
+        "name": name,
+        "spec": {key: value for key, value in spec.items() if key not in ("title", "stands_in", "bottom")},
+        "data": load_card(data_folder)["checksums"],
+        "bottom": load_description(bottom)["weights_sha256"] if bottom else None,
+        "seed": seed,
+        "code": code_fingerprint("wolfe.models.training"),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _finished(folder: Path) -> bool:
+    """Whether a classifier is in the store and its files are those that were written."""
+    try:
+        for file, expected in read_json(folder / "run.json")["outputs"].items():
+            checked(folder / file, expected)
+    except (FileNotFoundError, ValueError, KeyError):
+        return False
+    return True
+
+
+def _train(
+    name: str,
+    spec: dict[str, Any],
+    data_folder: Path,
+    folder: Path,
+    checkpoints: Path,
+    seed: int,
+    device: str,
+    bottom: Path | None,
+    quiet: bool | None,
+) -> None:
+    """Trains, measures and writes everything into a folder."""
+    started = time.perf_counter()
+    options = TrainingOptions.from_dict(spec.get("training", {}))
+    sets = {split: open_split(data_folder, split) for split in _SPLITS}
+    shape, class_names = sets["train"].shape, sets["train"].class_names
+    encoding = make_encoding(spec, len(class_names), sets["train"].task)
+    feeds = {split: Feed(images) for split, images in sets.items()}
+    own_seed = seed_for(seed, "training", name)
+    classifier = _fresh_classifier(spec, encoding, shape, feeds["train"], bottom, own_seed)
+    learner = Learner(classifier, options, len(class_names), own_seed)
+    log = fit(learner, feeds["train"], feeds["validation"], checkpoints, device, wants_quiet(quiet))
+    classifier.to(device).eval()
+    description = {
+        "name": name,
+        "network": spec["network"],
+        "dataset": spec.get("dataset", load_card(data_folder)["name"]),
+        "image_shape": list(shape),
+        "class_names": class_names,
+    }
+    save_classifier(classifier, folder, description)
+    log.write(folder / "training.csv")
+    _write_metrics(folder, classifier, feeds, len(class_names), log, time.perf_counter() - started)
+
+
+def make_encoding(spec: dict[str, Any], classes: int, task: str) -> Encoding:
+    """The encoding of a study's entry.
+
+    Args:
+        spec: with `encoding` {kind: one_hot | multi_label | codebook, and for a codebook code: hadamard and its
+            length} and `loss`, the one that goes with it.
+        classes: number of classes or labels of the data set.
+        task: "single" or "multi".
+
+    Raises:
+        ValueError: an unknown kind, code or loss, or one that does not fit the data.
+    """
+    wanted = dict(spec["encoding"])
+    kind = wanted.get("kind")
+    if kind not in LOSSES:
+        raise ValueError(f"encoding: unknown kind {kind!r}; there are {', '.join(LOSSES)}")
+    if (kind == "multi_label") != (task == "multi"):
+        raise ValueError(f"encoding: {kind} does not fit a data set whose task is {task}-label")
+    loss = spec.get("loss", LOSSES[kind])
+    if loss != LOSSES[kind]:
+        raise ValueError(f"loss: {kind} is trained with {LOSSES[kind]}, got {loss!r}")
+    if kind == "one_hot":
+        return OneHot(classes)
+    if kind == "multi_label":
+        return MultiLabel(classes)
+    if wanted.get("code") != "hadamard" or "length" not in wanted:
+        raise ValueError(f"encoding: a codebook needs code: hadamard and its length, got {wanted}")
+    return Codebook(hadamard(wanted["length"], classes), wanted.get("activation", "tanh"))
+
+
+def _fresh_classifier(
+    spec: dict[str, Any],
+    encoding: Encoding,
+    shape: tuple[int, int, int],
+    train: Feed,
+    bottom: Path | None,
+    seed: int,
+) -> Classifier:
+    """The classifier before training; an ensemble takes bottom and normalisation from the trained VGG16."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, "weights"))
+        net = build_network(spec["network"], shape[0], encoding.size, shape[1])
+    if bottom is None and not isinstance(net, VGG16Ensemble):
+        return Classifier(net, encoding, *train.statistics())
+    if bottom is None or not isinstance(net, VGG16Ensemble):
+        raise ValueError("bottom: a vgg16_ensemble needs the folder of a trained VGG16, other networks take none")
+    source = load_classifier(bottom)
+    if not isinstance(source.net, VGG16):
+        raise ValueError(f"bottom: {bottom} holds no VGG16")
+    net.copy_bottom(source.net)
+    return Classifier(net, encoding, source.mean.flatten().tolist(), source.std.flatten().tolist())
+
+
+def _write_metrics(
+    folder: Path, classifier: Classifier, feeds: dict[str, Feed], classes: int, log: EpochLog, seconds: float
+) -> None:
+    """Writes `metrics.json` and, last, `run.json`."""
+    scores = {split: evaluate(classifier, feeds[split], classes) for split in ("validation", "test")}
+    main = f"validation_{'mAP' if classifier.encoding.multi_label else 'accuracy'}"
+    best = max(log.rows, key=lambda row: (row[main], -row["validation_loss"]))
+    metrics = {
+        **scores,
+        "epochs": len(log.rows),
+        "best_epoch": best["epoch"],
+        "parameters": count_parameters(classifier),
+        "counts": {split: len(feed) for split, feed in feeds.items()},
+        "seconds": round(seconds, 2),
+        "training_seconds": round(sum(row["seconds"] for row in log.rows), 2),
+    }
+    write_json(folder / "metrics.json", metrics)
+    packages = ("torch", "lightning", "torchmetrics", "timm", "datasets", "safetensors", "numpy")
+    run = {
+        "outputs": {file: sha256(folder / file) for file in OUTPUTS},
+        "versions": {"python": platform.python_version(), **{item: version(item) for item in packages}},
+        "threads": torch.get_num_threads(),
+        "device": str(classifier.device),
+        "seconds": metrics["seconds"],
+    }
+    write_json(folder / "run.json", run)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """The number of parameters, frozen ones too."""
+    return sum(item.numel() for item in network.parameters())

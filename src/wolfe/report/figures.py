@@ -1,0 +1,164 @@
+"""Figures: one image under several attacks, with its perturbations, labels, distortion and time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wolfe.data import open_split
+from wolfe.files import atomic_path, read_json
+from wolfe.report.drawing import GREY, INK, RED, Line, Panel, draw, label_lines
+from wolfe.report.examples import Example, select_examples
+from wolfe.report.records import label_indices
+from wolfe.report.words import scientific, significant
+
+_TOLERANCE = 0.01
+
+
+def write_examples(spec: Mapping[str, Any], attacks: Path, data: Path, model: Path, out: Path) -> None:
+    """Writes a figure of attacked images as `<out>.pdf` and `<out>.png`; the same input gives the same bytes.
+
+    Failed attacks are shown as such. Which image and which rows: see `examples.select_examples`.
+
+    Args:
+        spec: the figure: name, title, table (resolved), rows, image, kind "examples".
+        attacks: `attacks/<model>/<rule>`, which holds one folder a slug.
+        data: the data set's folder.
+        model: the attacked model's folder.
+        out: the files' common stem.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is damaged, data, model and attacks do not belong together, or the kind is unknown.
+    """
+    if spec.get("kind", "examples") != "examples":
+        raise ValueError(f"figure {spec['name']!r}: unknown kind {spec['kind']!r}; there is 'examples'")
+    examples = select_examples(spec, attacks)
+    original, class_names = _original(str(examples[0].record["image_id"]), data)
+    _check_model(model, class_names, data)
+    panels = [_original_panel(examples[0], original, class_names)]
+    panels += [_attack_panel(example, original, class_names) for example in examples]
+    figure = draw(panels)
+    out = Path(out)
+    for kind, options in (("pdf", {"metadata": {"CreationDate": None}}), ("png", {"dpi": 220})):
+        with atomic_path(out.with_name(f"{out.name}.{kind}")) as temporary:
+            figure.savefig(temporary, format=kind, **options)
+
+
+def perturbation_picture(perturbation: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], float]:
+    """A perturbation as a picture: enlarged as far as it fits, around mid-grey.
+
+    Args:
+        perturbation: signed differences, any shape.
+
+    Returns:
+        Values in [0, 1] of the same shape, 0.5 where nothing changes, and the factor (two digits; 1 where nothing
+        changes at all).
+    """
+    largest = float(np.abs(perturbation).max(initial=0.0))
+    if largest == 0:
+        return np.full_like(perturbation, 0.5), 1.0
+    scale = 0.5 / largest
+    unit = 10.0 ** (math.floor(math.log10(scale)) - 1)
+    # Rounded down, so that nothing is cut off; the small addition keeps 12.0 from becoming 11.
+    scale = math.floor(scale / unit + 1e-9) * unit
+    return np.clip(0.5 + scale * perturbation, 0, 1), scale
+
+
+def _original(image_id: str, data: Path) -> tuple[NDArray[np.float32], list[str]]:
+    """The image (C, H, W) before the attack, and the names of the labels."""
+    images = open_split(data, image_id.split("-", 1)[0])
+    if image_id not in images.ids:
+        raise ValueError(f"{data} holds no image {image_id!r}: the attacks were run on another data set")
+    return np.asarray(images.images([images.ids.index(image_id)])[0], dtype=np.float32), list(images.class_names)
+
+
+def _check_model(model: Path, class_names: list[str], data: Path) -> None:
+    path = Path(model) / "classifier.json"
+    if read_json(path).get("class_names") != class_names:
+        raise ValueError(f"{path} names other classes than {data}: the model belongs to another data set")
+
+
+def _original_panel(example: Example, original: NDArray[np.float32], class_names: list[str]) -> Panel:
+    true, target = example.record["true_label"], example.record["target"]
+    multi_label = np.ndim(target) > 0
+    if not multi_label:
+        names = [f"label: {class_names[int(true)]}", f"target: {class_names[int(target)]}"]
+        return Panel(
+            title=[Line("Original", INK, bold=True)],
+            image=_channels_last(original),
+            below_image=[Line(name, INK) for name in names],
+        )
+    before = [Line(class_names[index], INK) for index in label_indices(true)]
+    return Panel(
+        title=[Line("Original", INK, bold=True)],
+        image=_channels_last(original),
+        note=[Line("before", INK, bold=True), *(before or [Line("no label", GREY)])],
+        heading="target",
+        labels=label_lines(true, target, class_names),
+    )
+
+
+def _attack_panel(example: Example, original: NDArray[np.float32], class_names: list[str]) -> Panel:
+    record = example.record
+    perturbation = example.adversarial() - original
+    _check_distance(example, perturbation)
+    picture, scale = perturbation_picture(perturbation)
+    multi_label = np.ndim(record["target"]) > 0
+    decided = [] if multi_label else [Line(f"decision: {class_names[int(record['prediction'])]}", INK)]
+    return Panel(
+        title=_title(example),
+        image=_channels_last(example.adversarial()),
+        failed=not example.success,
+        below_image=decided + _outcome(example),
+        perturbation=_channels_last(picture),
+        below_perturbation=[
+            Line(f"perturbation \N{MULTIPLICATION SIGN}\u00a0{significant(scale, 2)}", INK),
+            Line(f"L2 {significant(float(record['l2']))}", INK),
+            Line(f"MSE {scientific(float(record['mse']))}", INK),
+            Line(f"{significant(float(record['seconds']), 2)} s", INK),
+        ],
+        heading="after" if multi_label else "",
+        labels=label_lines(record["true_label"], record["prediction"], class_names) if multi_label else [],
+    )
+
+
+def _title(example: Example) -> list[Line]:
+    """The attack's name in bold, what stands in brackets after it and the mark of a cut budget below."""
+    name, bracket, rest = example.label.partition(" (")
+    lines = [Line(name, INK, bold=True)]
+    if bracket:
+        # Parameters as '(1e-4, 5, 100)' stay on one line.
+        keep = not any(character.isalpha() and character != "e" for character in rest)
+        lines.append(Line("(" + (rest.replace(" ", "\u00a0") if keep else rest), INK))
+    return [*lines, Line("budget cut", GREY)] if example.cut else lines
+
+
+def _outcome(example: Example) -> list[Line]:
+    record = example.record
+    multi_label = np.ndim(record["target"]) > 0
+    if example.success:
+        return [Line("target reached", INK)] if multi_label else []
+    lines = [Line(f"failed: {str(record['status']).replace('_', ' ')}", RED)]
+    if multi_label:
+        lines.append(Line(f"{record['bits_equal']} of {record['bits_total']} labels right", RED))
+    return lines
+
+
+def _check_distance(example: Example, perturbation: NDArray[np.floating[Any]]) -> None:
+    """Images, records and data belong together only if the distance is the recorded one."""
+    measured, recorded = float(np.linalg.norm(perturbation)), float(example.record["l2"])
+    if abs(measured - recorded) > _TOLERANCE * max(recorded, 1e-3):
+        raise ValueError(
+            f"{example.folder}: image {example.record['image_id']!r} lies {measured:.4g} from the original, its record "
+            f"says {recorded:.4g}: the attacks were run on other data, run them again"
+        )
+
+
+def _channels_last(image: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    return np.clip(np.moveaxis(image, 0, -1), 0, 1)

@@ -1,0 +1,140 @@
+"""What a table says, worked out from its comparable rows: each rival against JMA on the same images.
+
+Nothing here knows the answer: which attack succeeds more often, which needs the smaller perturbation and which the
+fewer passes comes from the records, in either direction, and differences that the images cannot show are called so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from scipy.stats import binomtest
+
+from wolfe.report.records import RowRecords
+from wolfe.report.words import attack_name, fixed, proportion, significant
+
+REFERENCE = "jma"
+"""The attack that the others are compared with."""
+LEVEL = 0.05
+"""A difference is called one when an exact two-sided sign test on the paired images gives a smaller p."""
+
+
+def findings(table: pd.DataFrame, results: Mapping[str, RowRecords]) -> list[str]:
+    """A table's findings, one paragraph each.
+
+    Args:
+        table: the full table (one line a row).
+        results: slug to records.
+
+    Returns:
+        How the rows were chosen, then one paragraph for each rival attack in the order of the table. Of several
+        comparable rows of one attack the one with the highest ASR speaks, of equals that with the smallest median L2.
+    """
+    attacks = list(dict.fromkeys(table["attack"]))
+    rivals = [attack for attack in attacks if attack != REFERENCE]
+    if REFERENCE not in attacks or not rivals:
+        return ["This table holds no rival of JMA, so it compares nothing."]
+    reference = representative(table, REFERENCE)
+    opening = "Each comparison rests on one row per attack, on the same images and targets: "
+    if reference is None:
+        reference = representative(table, REFERENCE, comparable_only=False)
+        opening = "Every JMA row of this table ran with less than its published budget; for the comparison stands "
+    assert reference is not None
+    paragraphs = [
+        f"{opening}{reference['label']}, the JMA row with the highest ASR (of equals, the smallest median L2), "
+        f"against each rival's best row whose budget was not cut. With {reference['images']} images only large "
+        "differences can be told from chance; p is from an exact two-sided sign test."
+    ]
+    for rival in rivals:
+        line = representative(table, rival)
+        if line is None:
+            paragraphs.append(f"{attack_name(rival)}: every row ran with a cut budget, so nothing is concluded.")
+        else:
+            pair = (results[reference["slug"]].records, results[line["slug"]].records)
+            paragraphs.append(_comparison(reference, line, *pair))
+    return paragraphs
+
+
+def representative(table: pd.DataFrame, attack: str, comparable_only: bool = True) -> pd.Series | None:
+    """The row that speaks for an attack: highest ASR, then smallest median L2, then first in the table.
+
+    Args:
+        table: the full table.
+        attack: which attack.
+        comparable_only: leave out rows with a cut budget.
+
+    Returns:
+        The row, or None when there is none.
+    """
+    rows = table[table["attack"] == attack]
+    if comparable_only:
+        rows = rows[rows["comparable"]]
+    if rows.empty:
+        return None
+    ordered = rows.sort_values(["asr", "l2_median"], ascending=[False, True], kind="stable")
+    return ordered.iloc[0]
+
+
+def _comparison(ours: pd.Series, rival: pd.Series, our_records: pd.DataFrame, records: pd.DataFrame) -> str:
+    pairs = our_records.merge(records, on="image_id", suffixes=("_jma", "_rival"), validate="one_to_one")
+    parts = [
+        f"{rival['label']}: ASR {_rate(rival)} against {_rate(ours)} for {ours['label']}; {_success(pairs)}.",
+        f"{_distance(pairs)}; median L2 over its own successes {significant(rival['l2_median'])} against "
+        f"{significant(ours['l2_median'])}.",
+        f"Passes per image: {fixed(rival['passes_per_image_mean'], 0)} against "
+        f"{fixed(ours['passes_per_image_mean'], 0)}{_ratio(ours, rival)}; seconds per image over the successes: "
+        f"{_seconds(rival)} against {_seconds(ours)}.",
+    ]
+    return " ".join(parts)
+
+
+def _rate(row: pd.Series) -> str:
+    return proportion(row["asr"], row["asr_95_low"], row["asr_95_high"])
+
+
+def _seconds(row: pd.Series) -> str:
+    return significant(row["seconds_per_image_mean"], 2)
+
+
+def _success(pairs: pd.DataFrame) -> str:
+    jma, rival = pairs["success_jma"].astype(bool), pairs["success_rival"].astype(bool)
+    only_jma, only_rival = int((jma & ~rival).sum()), int((rival & ~jma).sum())
+    if only_jma + only_rival == 0:
+        return "both succeed on the same images"
+    counts = f"{only_jma} found by JMA only, {only_rival} by the rival only"
+    return f"{counts}: {_verdict(only_jma, only_rival, 'JMA succeeds more often', 'the rival succeeds more often')}"
+
+
+def _distance(pairs: pd.DataFrame) -> str:
+    both = pairs[pairs["success_jma"].astype(bool) & pairs["success_rival"].astype(bool)]
+    # Images that were at the target from the start have no distance to compare.
+    both = both[(both["l2_jma"] > 0) & (both["l2_rival"] > 0)]
+    if both.empty:
+        return "There is no image on which both succeed, so no distances to compare"
+    smaller, larger = int((both["l2_jma"] < both["l2_rival"]).sum()), int((both["l2_jma"] > both["l2_rival"]).sum())
+    ratio = (both["l2_rival"] / both["l2_jma"]).median()
+    verdict = _verdict(smaller, larger, "JMA's perturbation is smaller", "the rival's perturbation is smaller")
+    return (
+        f"Where both succeed ({len(both)} images) the rival's L2 is {ratio:.2f} times JMA's in the median, "
+        f"and JMA's is the smaller one on {smaller}: {verdict}"
+    )
+
+
+def _verdict(first: int, second: int, if_first: str, if_second: str) -> str:
+    if first + second == 0:
+        return "no difference"
+    p = float(binomtest(first, first + second).pvalue)
+    shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    if p >= LEVEL:
+        return f"no difference that these images can show ({shown})"
+    return f"{if_first if first > second else if_second} ({shown})"
+
+
+def _ratio(ours: pd.Series, rival: pd.Series) -> str:
+    own, other = ours["passes_per_image_mean"], rival["passes_per_image_mean"]
+    if not own or not other:
+        return ""
+    if abs(other / own - 1) < 0.05:
+        return " (about as many)"
+    return f" ({other / own:.1f} times as many)" if other >= own else f" ({own / other:.1f} times fewer)"

@@ -1,0 +1,151 @@
+"""The records of a table's rows, read back and verified.
+
+One row of a table is one folder `attacks/<model>/<rule>/<slug>/` with `records.parquet`, `adversarials.safetensors` and
+`run.json`; nothing here believes a file whose checksum differs from the one in `run.json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from wolfe.files import checked, read_json
+
+COLUMNS = (
+    "image_id",
+    "true_label",
+    "target",
+    "prediction",
+    "status",
+    "success",
+    "success_8bit",
+    "bits_asked",
+    "bits_equal",
+    "bits_total",
+    "mse",
+    "ssim",
+    "l2",
+    "iterations",
+    "forwards",
+    "vjps",
+    "jvps",
+    "seconds",
+    "batch_size",
+)
+"""What a table or a figure needs of every record."""
+
+STATUSES = ("found", "exhausted", "infeasible", "not_finite", "timed_out", "already_there")
+"""How an attack on one image can end."""
+
+
+@dataclass(frozen=True)
+class RowRecords:
+    """The result of one row of a table.
+
+    Attributes:
+        slug: the row's folder name.
+        folder: where its files are.
+        records: one line an image, with at least `COLUMNS`.
+        run: the contents of `run.json`.
+    """
+
+    slug: str
+    folder: Path
+    records: pd.DataFrame
+    run: Mapping[str, Any]
+
+
+def read_row(folder: Path) -> RowRecords:
+    """Reads and verifies the files of one attack row.
+
+    Args:
+        folder: `attacks/<model>/<rule>/<slug>`.
+
+    Returns:
+        Its records and its run.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is truncated, changed, empty or lacks columns; the message names it.
+    """
+    folder = Path(folder)
+    run_file = folder / "run.json"
+    if not run_file.is_file():
+        raise FileNotFoundError(f"{run_file} is missing: run this attack row first")
+    run = read_json(run_file)
+    outputs = run.get("outputs", {}) if isinstance(run, dict) else {}
+    for name in ("records.parquet", "adversarials.safetensors"):
+        if name not in outputs:
+            raise ValueError(f"{run_file} holds no checksum of {name}: run this attack row again")
+        checked(folder / name, outputs[name])
+    return RowRecords(folder.name, folder, read_records(folder / "records.parquet"), run)
+
+
+def read_records(path: Path) -> pd.DataFrame:
+    """Reads a records file.
+
+    Raises:
+        FileNotFoundError: the file is missing.
+        ValueError: it is not parquet, is empty, lacks columns of `COLUMNS` or holds an unknown status.
+    """
+    try:
+        records = pd.read_parquet(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is missing: run this attack row first") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is no readable parquet file ({error}): delete it and run again") from error
+    missing = [column for column in COLUMNS if column not in records.columns]
+    if missing:
+        raise ValueError(f"{path} lacks the columns {', '.join(missing)}")
+    if records.empty:
+        raise ValueError(f"{path} holds no image")
+    unknown = sorted(set(records["status"]) - set(STATUSES))
+    if unknown:
+        raise ValueError(f"{path} holds the status {unknown[0]!r}; known are {', '.join(STATUSES)}")
+    return records
+
+
+def read_rows(spec: Mapping[str, Any], attacks: Path) -> dict[str, RowRecords]:
+    """Reads every row of a table and makes sure that they are about the same images and targets.
+
+    Args:
+        spec: a resolved table (`rows` with `slug` each).
+        attacks: the folder that holds one folder a slug.
+
+    Returns:
+        Slug to result, in the order of the table.
+
+    Raises:
+        FileNotFoundError: a row has not been run.
+        ValueError: a file is damaged, the table has no rows, or two rows differ in images or targets.
+    """
+    results = {row["slug"]: read_row(Path(attacks) / row["slug"]) for row in spec["rows"]}
+    if not results:
+        raise ValueError(f"table {spec.get('name')!r} has no rows: name at least one attack")
+    first, *others = results.values()
+    for other in others:
+        if _plan(other.records) != _plan(first.records):
+            raise ValueError(
+                f"{other.folder / 'records.parquet'} is not about the same images and targets as "
+                f"{first.folder / 'records.parquet'}: rows of one table must share them, run them again"
+            )
+    return results
+
+
+def label_indices(label: Any) -> tuple[int, ...]:
+    """A label as the indices of the classes that are on: one for a class, any number for a 0/1 vector."""
+    if np.ndim(label) == 0:
+        return (int(label),)
+    return tuple(int(index) for index in np.flatnonzero(np.asarray(label)))
+
+
+def _plan(records: pd.DataFrame) -> dict[str, tuple[int, ...]]:
+    return {
+        str(image_id): label_indices(target)
+        for image_id, target in zip(records["image_id"], records["target"], strict=True)
+    }

@@ -1,0 +1,18 @@
+"""Studies: reading, validating and resolving the YAML files under `config/`. Nothing here imports torch."""
+
+from wolfe.study.document import attack_names, attack_parameters, schema
+from wolfe.study.errors import StudyError
+from wolfe.study.graph import rule_graph, shows
+from wolfe.study.plan import Batch, Study, load_study
+
+__all__ = [
+    "Batch",
+    "Study",
+    "StudyError",
+    "attack_names",
+    "attack_parameters",
+    "load_study",
+    "rule_graph",
+    "schema",
+    "shows",
+]

@@ -1,0 +1,48 @@
+"""The graph of the workflow's rules for a study, in the DOT language, as `snakemake --rulegraph dot` draws it.
+
+It is derived from the study and not asked from Snakemake, because the report is made while Snakemake runs and a
+second Snakemake would have to be given the same options again. A test compares the two graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wolfe.study.plan import Batch, Study
+
+
+def rule_graph(study: Study) -> str:
+    """The rules that a study's report needs and how they depend on each other.
+
+    Args:
+        study: the resolved study.
+
+    Returns:
+        A directed graph in DOT; an edge runs from a rule to the rule that reads its files.
+    """
+    edges = sorted(_edges(study))
+    nodes = {name: index for index, name in enumerate(sorted({name for edge in edges for name in edge}))}
+    lines = ["digraph rules {", '    graph [rankdir="TB"];', '    node [shape="box", style="rounded"];']
+    lines += [f'    {index} [label="{name}"];' for name, index in nodes.items()]
+    lines += [f"    {nodes[tail]} -> {nodes[head]};" for tail, head in edges]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _edges(study: Study) -> set[tuple[str, str]]:
+    edges = {("dataset", "train"), ("train", "targets"), ("dataset", "targets"), ("table", "report")}
+    edges |= {("rulegraph", "report"), ("train", "report"), ("dataset", "report"), ("report", "all")}
+    edges |= {("table", "all")}
+    for batch in study.batches:
+        job = f"attack_{batch.name}"
+        edges |= {(tail, job) for tail in ("dataset", "train", "targets")} | {(job, "table")}
+        if any(shows(figure, batch) for figure in study.figures.values()):
+            edges.add((job, "figure"))
+    if study.figures:
+        edges |= {("dataset", "figure"), ("train", "figure"), ("figure", "report"), ("figure", "all")}
+    return edges
+
+
+def shows(figure: Mapping[str, Any], batch: Batch) -> bool:
+    """Whether a resolved figure shows rows of a batch."""
+    return figure["table"]["name"] in batch.tables and any(row["slug"] in figure["rows"] for row in batch.rows)

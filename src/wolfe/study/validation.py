@@ -1,0 +1,97 @@
+"""A study against its schema: the first problem as one line that says where it is and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from wolfe.study.document import schema
+from wolfe.study.errors import StudyError, allowed, key_path
+
+_TYPES = {
+    "number": "a number",
+    "integer": "a whole number",
+    "string": "text",
+    "object": "a map",
+    "array": "a list",
+    "boolean": "true or false",
+    "null": "null",
+}
+_BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+_UNKNOWN_KEYS = ("additionalProperties", "unevaluatedProperties")
+# A wrong value is the cause of what follows from it, and a misspelt key the cause of a missing one.
+_RANK = {"additionalProperties": 1, "unevaluatedProperties": 1, "required": 2}
+
+
+def validate(document: Mapping[str, Any]) -> None:
+    """Checks a study's values against the schema.
+
+    Args:
+        document: the study as plain values.
+
+    Raises:
+        StudyError: the most telling of the problems.
+    """
+    errors = Draft202012Validator(schema()).iter_errors(document)
+    messages = [(_RANK.get(str(error.validator), 0), message) for error in errors for message in _messages(error)]
+    if messages:
+        raise StudyError(min(messages, key=lambda item: item[0])[1])
+
+
+def _messages(error: ValidationError) -> Iterator[str]:
+    place = key_path(error.absolute_path)
+    rule, value = str(error.validator), error.validator_value
+    if rule in _UNKNOWN_KEYS:
+        yield from _unknown_keys(error, place)
+    elif rule in _BOUNDS:
+        yield f"{place}: must be {_BOUNDS[rule]} {value}, not {error.instance}"
+    else:
+        yield f"{place}: {_sentence(rule, value, error)}"
+
+
+def _sentence(rule: str, value: Any, error: ValidationError) -> str:
+    found: Any = error.instance
+    if rule == "enum":
+        noun = error.absolute_path[-1] if error.absolute_path else "value"
+        noun = "attack" if isinstance(noun, int) else noun
+        return f"unknown {noun} {found!r}; {allowed(found, value)}"
+    if rule == "type":
+        kinds = [value] if isinstance(value, str) else value
+        return f"must be {' or '.join(_TYPES[kind] for kind in kinds)}, not {found!r}"
+    if rule == "required":
+        missing = [name for name in value if name not in found]
+        return f"{missing[0]!r} is missing (required: {', '.join(value)})"
+    if rule == "pattern":
+        return f"{found!r} is no name: use letters, digits and _ only, beginning with a letter"
+    if rule in ("minItems", "minProperties"):
+        return "must not be empty"
+    return " ".join(error.message.split())
+
+
+def _unknown_keys(error: ValidationError, place: str) -> Iterator[str]:
+    choices = list(_allowed_keys(error.schema, error.instance))
+    found: Any = error.instance
+    for key in found:
+        if key not in choices:
+            where = f"{place}.{key}" if error.absolute_path else str(key)
+            yield f"{where}: unknown key; {allowed(key, sorted(choices))}"
+
+
+def _allowed_keys(part: Any, instance: Any) -> Iterator[str]:
+    """The keys that a part of the schema lets an instance have, with those of the branches that apply to it."""
+    if "$ref" in part:
+        part = _resolve(part["$ref"])
+    yield from part.get("properties", {})
+    for branch in part.get("allOf", []):
+        if Draft202012Validator(branch["if"]).is_valid(instance):
+            yield from _allowed_keys(branch["then"], instance)
+
+
+def _resolve(reference: str) -> Any:
+    part: Any = schema()
+    for name in reference.removeprefix("#/").split("/"):
+        part = part[name]
+    return part

@@ -1,0 +1,104 @@
+"""The whole pipeline on a tiny study: what is made, what is made again, and what is not."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from wolfe.files import sha256
+from wolfe.study import load_study
+
+from .conftest import ROOT, TINY, snakemake
+
+RESULTS = Path("results") / "tiny"
+
+
+def test_every_target_is_made(finished: Path) -> None:
+    study, results = load_study(TINY), finished / RESULTS
+    expected = [results / "report.html"]
+    expected += [results / "tables" / f"{name}.{kind}" for name in study.tables for kind in ("csv", "md", "tex")]
+    expected += [results / "figures" / f"{name}.{kind}" for name in study.figures for kind in ("pdf", "png")]
+    assert [str(file) for file in expected if not file.is_file() or not file.stat().st_size] == []
+    page = (results / "report.html").read_text(encoding="utf-8")
+    assert all(table["title"] in page for table in study.tables.values())
+
+
+def test_records_hold_one_row_an_image_and_manifests_the_checksums(finished: Path) -> None:
+    for batch in load_study(TINY).batches:
+        for row in batch.rows:
+            folder = finished / RESULTS / "attacks" / batch.model / batch.targets / row["slug"]
+            assert len(pd.read_parquet(folder / "records.parquet")) == 3
+            outputs = json.loads((folder / "run.json").read_text())["outputs"]
+            assert {name: sha256(folder / name) for name in outputs} == outputs
+            assert set(outputs) == {"records.parquet", "adversarials.safetensors"}
+
+
+def test_every_job_leaves_a_log(finished: Path) -> None:
+    logs = {str(file.relative_to(finished / RESULTS / "logs")) for file in (finished / RESULTS).rglob("*.log")}
+    assert {"report.log", "train/vgg.log", "attack/codes.log", "targets/labels/flip_bits_3_any.log"} <= logs
+
+
+def test_the_graph_in_the_report_is_that_of_snakemake(finished: Path) -> None:
+    command = [sys.executable, "-m", "snakemake", "--rulegraph", "dot", "--configfile", str(TINY)]
+    command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(finished)]
+    theirs = subprocess.run(command, cwd=finished, capture_output=True, text=True, check=True).stdout
+    assert _edges((finished / RESULTS / "rulegraph.dot").read_text()) == _edges(theirs)
+
+
+def _edges(dot: str) -> set[tuple[str, str]]:
+    """Edges by name; a rule that waits for another job of its own (an ensemble for its bottom) is left out."""
+    labels = dict(re.findall(r'(\d+)\s*\[label\s*=\s*"(\w+)"', dot))
+    edges = {(labels[tail], labels[head]) for tail, head in re.findall(r"(\d+)\s*->\s*(\d+)", dot)}
+    return {(tail, head) for tail, head in edges if tail != head}
+
+
+def test_a_second_run_does_nothing_and_says_so(finished: Path) -> None:
+    assert snakemake(finished).nothing_to_do
+
+
+def test_a_changed_parameter_runs_its_row_only(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(finished, folder)
+    before = _store(folder)
+    study = yaml.safe_load(TINY.read_text())
+    study["tables"]["codes"]["rows"][1]["max_iterations"] = 12
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(yaml.safe_dump(study))
+    run = snakemake(folder, "table_codes", study=changed)
+    assert run.planned == {"attack_codes": 1, "table": 1, "table_codes": 1}, run.text
+    new = {name: time for name, time in _store(folder).items() if before.get(name) != time}
+    assert len({name.split("/")[0] for name in new}) == 1, "one row, so one key"
+    assert len(before) + len(new) == len(_store(folder)), "what was finished stays as it was"
+    rows = pd.read_csv(folder / RESULTS / "tables" / "codes.csv")
+    assert len(rows) == 2
+
+
+def _store(folder: Path) -> dict[str, int]:
+    store = folder / RESULTS / "store"
+    return {str(file.relative_to(store)): file.stat().st_mtime_ns for file in store.rglob("*") if file.is_file()}
+
+
+def test_comments_run_nothing_again_and_code_runs_what_uses_it(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "checkout"
+    for name in ("src", "workflow", "config", "envs"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    shutil.copy(ROOT / "Snakefile", copy / "Snakefile")
+    (copy / "profiles").symlink_to("workflow/profiles")
+    records = [str(file.relative_to(finished)) for file in (finished / RESULTS / "attacks").rglob("records.parquet")]
+    module = copy / "src" / "wolfe" / "attacks" / "lots.py"
+    source = module.read_text()
+
+    module.write_text(f"# A remark.\n{source}".replace('"""LOTS:', '"""LOTS, in other words:'))
+    assert "other words" in module.read_text()
+    assert snakemake(finished, "--dry-run", *records, snakefile=copy / "Snakefile").nothing_to_do
+
+    module.write_text(source + "\nANSWER = 42\n")
+    run = snakemake(finished, "--dry-run", *records, snakefile=copy / "Snakefile")
+    assert run.planned == {"attack_codes": 1}, run.text

@@ -1,0 +1,76 @@
+"""What Snakemake would do, without doing it: targets, studies, profiles, and studies that are wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import ROOT, TINY, snakemake
+
+
+def test_one_table_plans_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
+    run = snakemake(tmp_path, "--dry-run", "table_one_hot")
+    expected = dict.fromkeys(("dataset", "train", "targets", "attack_one_hot", "table", "table_one_hot"), 1)
+    assert run.planned == expected, run.text
+
+
+def test_an_ensemble_brings_the_network_it_starts_from(tmp_path: Path) -> None:
+    assert snakemake(tmp_path, "--dry-run", "figure_codes").planned["train"] == 2
+
+
+def test_without_a_study_the_default_one_is_planned(tmp_path: Path) -> None:
+    run = snakemake(tmp_path, "--dry-run", study=None)
+    assert (run.planned["train"], run.planned["table"]) == (3, 4)
+    assert "results/embedded/report.html" in run.text
+
+
+def test_studies_do_not_mix(tmp_path: Path) -> None:
+    run = snakemake(tmp_path, "--dry-run")
+    assert run.planned["table"] == 3
+    assert "embedded" not in run.text
+    assert "digits_vgg16" not in run.text
+
+
+def test_a_value_on_the_command_line_changes_the_default_study(tmp_path: Path) -> None:
+    run = snakemake(
+        tmp_path, "--dry-run", "table_jma_08", "--config", "study=mine", 'limits={"images": 40}', study=None
+    )
+    assert run.code == 0, run.text
+    assert "The table is in results/mine/tables/jma_08" in run.text
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"attack": "jmaa"}, "unknown attack 'jmaa'; did you mean 'jma'? allowed: jma, carlini_wagner"),
+        ({"attack": "jma", "step_sise": 1}, "step_sise: unknown key; did you mean 'step_size'?"),
+    ],
+)
+def test_a_wrong_study_ends_before_any_work(tmp_path: Path, change: dict[str, object], expected: str) -> None:
+    study = yaml.safe_load(TINY.read_text())
+    study["tables"]["codes"]["rows"][0] = change
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(yaml.safe_dump(study))
+    run = snakemake(tmp_path, study=wrong)
+    assert run.code != 0
+    assert expected in run.text
+    assert "Traceback" not in run.text
+    assert len(run.text.splitlines()) < 8
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_slurm_profile_is_planned(tmp_path: Path) -> None:
+    profile = str(ROOT / "workflow" / "profiles" / "slurm")
+    run = snakemake(tmp_path, "--dry-run", "--quiet", "host", "--profile", profile, "--cores", "16", study=None)
+    assert run.code == 0, run.text
+    assert run.planned["report"] == 1
+
+
+def test_the_slurm_profile_says_what_a_cluster_needs() -> None:
+    profile = yaml.safe_load((ROOT / "workflow" / "profiles" / "slurm" / "config.yaml").read_text())
+    assert profile["executor"] == "slurm"
+    assert profile["slurm-status-command"] == "squeue"
+    assert {"slurm_account", "slurm_partition", "mem_mb", "runtime"} <= set(profile["default-resources"])
+    assert profile["default-resources"]["mem_mb"] >= 500

@@ -1,0 +1,249 @@
+"""What a wrong study is told: one line that names the key and what is allowed."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wolfe.attacks import ATTACKS
+from wolfe.study import Study, StudyError, attack_names, attack_parameters, load_study, schema
+from wolfe.study.document import ROOT, plain
+
+EMBEDDED = ROOT / "config" / "embedded.yaml"
+TINY = ROOT / "tests" / "pipeline" / "tiny.yaml"
+
+Keys = tuple[Any, ...]
+
+
+def small_study() -> dict[str, Any]:
+    """A valid study of three models and three tables."""
+    return {
+        "study": "small",
+        "seed": 1,
+        "limits": {"images": 4, "budgets": [{"attacks": ["carlini_wagner", "lots"], "iteration_scale": 0.1}]},
+        "datasets": {"digits": {"source": "digits", "size": 32}, "scenes": {"source": "scenes"}},
+        "models": {
+            "vgg": {
+                "dataset": "digits",
+                "network": {"name": "vgg16", "width": 0.1},
+                "encoding": {"kind": "one_hot"},
+                "loss": "cross_entropy",
+                "training": {"epochs": 1},
+            },
+            "ecoc": {
+                "dataset": "digits",
+                "bottom": "vgg",
+                "network": {"name": "vgg16_ensemble", "width": 0.1},
+                "encoding": {"kind": "codebook", "code": "hadamard", "length": 16},
+                "loss": "hinge",
+                "training": {"epochs": 1},
+            },
+            "labels": {
+                "dataset": "scenes",
+                "network": {"name": "timm", "architecture": "resnet10t"},
+                "encoding": {"kind": "multi_label"},
+                "loss": "binary_cross_entropy",
+                "training": {"epochs": 1, "augment": {"rotate": 5}},
+            },
+        },
+        "tables": {
+            "first": {
+                "title": "One-hot",
+                "model": "vgg",
+                "targets": {"rule": "other_class"},
+                "published": "jma_table_01.csv",
+                "rows": [
+                    {
+                        "attack": "jma",
+                        "step_size": 0.05,
+                        "max_iterations": 200,
+                        "published": {"attack": "JMA", "params": "(0.05, 200)"},
+                    },
+                    {"attack": "carlini_wagner", "origin": "ours", "max_iterations": 50},
+                ],
+            },
+            "second": {
+                "title": "Codes",
+                "model": "ecoc",
+                "targets": {"rule": "other_class"},
+                "rows": [{"attack": "lots"}, {"attack": "ecoc_attack", "learning_rate": 0.1}],
+            },
+            "third": {
+                "title": "Labels",
+                "model": "labels",
+                "targets": {"rule": "flip_bits", "bits": 3},
+                "rows": [{"attack": "jma", "step_size": 1, "max_iterations": 5}],
+            },
+        },
+        "figures": {"first": {"title": "Examples", "table": "first", "rows": ["JMA (0.05, 200)"]}},
+    }
+
+
+def changed(keys: Keys, value: Any) -> dict[str, Any]:
+    """The small study with one value changed; `...` removes the key."""
+    study: Any = copy.deepcopy(small_study())
+    place = study
+    for key in keys[:-1]:
+        place = place[key]
+    if value is ...:
+        del place[keys[-1]]
+    else:
+        place[keys[-1]] = value
+    return study
+
+
+def message_of(study: Any) -> str:
+    with pytest.raises(StudyError) as raised:
+        Study.from_config(study)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("file", [EMBEDDED, TINY], ids=lambda file: file.stem)
+def test_studies_of_the_project_are_valid(file: Path) -> None:
+    study = load_study(file)
+    assert study.name == file.stem
+    assert study.batches
+
+
+def test_the_small_study_is_valid() -> None:
+    assert Study.from_config(small_study()).title == "small"
+
+
+ROW = ("tables", "first", "rows", 0)
+WRONG: list[tuple[Keys, Any, str]] = [
+    ((*ROW, "attack"), "jmaa", "rows[0].attack: unknown attack 'jmaa'; did you mean 'jma'? allowed: jma, "),
+    ((*ROW, "step_sise"), 1, "rows[0].step_sise: unknown key; did you mean 'step_size'? allowed: attack, "),
+    ((*ROW, "factor"), 2.0, "tables.first.rows[0].factor: unknown key"),
+    ((*ROW, "step_size"), -0.5, "tables.first.rows[0].step_size: must be > 0, not -0.5"),
+    ((*ROW, "max_iterations"), 0, "tables.first.rows[0].max_iterations: must be >= 1, not 0"),
+    ((*ROW, "max_iterations"), 1.5, "tables.first.rows[0].max_iterations: must be a whole number, not 1.5"),
+    ((*ROW, "step_size"), "big", "tables.first.rows[0].step_size: must be a number, not 'big'"),
+    ((*ROW, "clip"), "maybe", "tables.first.rows[0].clip: must be true or false, not 'maybe'"),
+    ((*ROW, "search"), "papre", "tables.first.rows[0].search: unknown search 'papre'; did you mean 'paper'? "),
+    ((*ROW, "step_size"), ..., "tables.first.rows[0]: 'step_size' is missing (required: step_size, max_iterations)"),
+    ((*ROW, "published", "params"), "(0.05,200)", "no row 'JMA (0.05,200)'; did you mean 'JMA (0.05, 200)'?"),
+    ((*ROW, "published"), ..., "tables.first.rows[0]: a row of origin 'paper' names its 'published' row"),
+    ((*ROW, "origin"), "ours", "tables.first.rows[0]: a row of origin 'ours' has no published numbers"),
+    (("tables", "first", "published"), "jma_table_99.csv", "first.published: there is no 'jma_table_99.csv'; did you"),
+    (("tables", "first", "published"), ..., "tables.first.rows[0].published: the table names no published file"),
+    (("tables", "first", "model"), "vg", "there is no model 'vg'; did you mean 'vgg'? allowed: vgg, ecoc, labels"),
+    (("tables", "first", "targets", "rule"), "other", "unknown rule 'other'; did you mean 'other_class'?"),
+    (("tables", "first", "targets", "rule"), "all_off", "'all_off' does not fit the one_hot model; allowed: other"),
+    (("tables", "third", "targets", "rule"), "other_class", "unknown key"),
+    (("tables", "third", "targets"), {"rule": "other_class"}, "allowed: training_labels, flip_bits, all_off"),
+    (("tables", "third", "targets", "bits"), ..., "tables.third.targets: 'bits' is missing"),
+    (("tables", "first", "rows"), [], "tables.first.rows: must not be empty"),
+    (("tables", "first", "rows", 1), {"attack": "ecoc_attack", "origin": "ours"}, "ecoc_attack needs a codebook model"),
+    (("tables", "third", "rows", 0), {"attack": "lots"}, "lots averages images of the target, which flip_bits lacks"),
+    (("tables",), {}, "tables: must not be empty"),
+    (("tables", "first", "rows"), "none", "tables.first.rows: must be a list, not 'none'"),
+    (("tables", "a-b"), {}, "tables: 'a-b' is no name: use letters, digits and _ only"),
+    (("models", "vgg", "dataset"), "digit", "models.vgg.dataset: there is no dataset 'digit'; did you mean 'digits'?"),
+    (("models", "vgg", "bottom"), "vgg", "models.vgg.bottom: only a vgg16_ensemble has one"),
+    (("models", "ecoc", "bottom"), ..., "models.ecoc: 'bottom' is missing"),
+    (("models", "ecoc", "bottom"), "labels", "models.ecoc.bottom: there is no vgg16 model 'labels'; allowed: vgg"),
+    (("models", "ecoc", "loss"), "cross_entropy", "'cross_entropy' does not fit a codebook encoding; allowed: hinge"),
+    (("models", "vgg", "dataset"), "scenes", "'one_hot' does not fit the scenes images; allowed: multi_label"),
+    (("models", "vgg", "network", "widht"), 1, "models.vgg.network.widht: unknown key; did you mean 'width'?"),
+    (("models", "vgg", "training", "epochs"), -1, "models.vgg.training.epochs: must be >= 1, not -1"),
+    (("models", "labels", "training", "augment", "flip"), 1, "models.labels.training.augment.flip: unknown key"),
+    (("figures", "first", "table"), "firts", "figures.first.table: there is no table 'firts'; did you mean 'first'?"),
+    (("figures", "first", "rows"), ["JMA"], "figures.first.rows[0]: table first has no row 'JMA'"),
+    (("tabels",), {}, "tabels: unknown key; did you mean 'tables'?"),
+    (("seed",), ..., "the study: 'seed' is missing (required: study, seed, datasets, models, tables)"),
+    (("limits", "device"), "gpu", "limits.device: unknown device 'gpu'; did you mean 'cpu'? allowed: auto, cpu, cuda"),
+    (("limits", "budgets", 0, "attacks"), ["lots", "lots"], "limits.budgets[0].attacks: 'lots' has a budget already"),
+    (("limits", "budgets", 0, "iteration_scale"), 2, "limits.budgets[0].iteration_scale: must be <= 1, not 2"),
+    (("datasets", "digits", "train"), 5, "datasets.digits.train: unknown key; allowed: size, source"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("keys", "value", "expected"), WRONG, ids=lambda item: str(item)[:60])
+def test_a_wrong_study_is_told_what_is_wrong(keys: Keys, value: Any, expected: str) -> None:
+    message = message_of(changed(keys, value))
+    assert expected in message
+    assert "\n" not in message
+
+
+def test_duplicate_rows_are_refused_even_if_one_spells_out_a_default() -> None:
+    study = small_study()
+    study["tables"]["second"]["rows"].append({"attack": "lots", "max_iterations": 2000, "label": "LOTS again"})
+    assert message_of(study) == "tables.second.rows[2]: duplicate of rows[0] (same attack and parameters)"
+
+
+def test_labels_must_differ() -> None:
+    study = small_study()
+    study["tables"]["second"]["rows"].append({"attack": "lots", "max_iterations": 7})
+    assert "tables.second.rows[2].label: 'LOTS' is the label of rows[0] already" in message_of(study)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-4", 1e-4), ("2.5", 2.5), ("40", 40), ("true", True), ("-3", -3), ("a1", "a1"), ("1e", "1e"), ("cpu", "cpu")],
+)
+def test_text_that_means_a_value_becomes_it(text: str, value: object) -> None:
+    assert plain({"some": [{"key": text}]}) == {"some": [{"key": value}]}
+    assert plain({"label": text, "published": {"params": text}}) == {"label": text, "published": {"params": text}}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("study: a\nseed: 1\nseed: 2\n", "line 3: the key 'seed' stands twice"),
+        ("- a\n", "must hold a map"),
+        ("study: [\n", "is not valid YAML"),
+        (None, "cannot be read (No such file or directory)"),
+    ],
+)
+def test_unreadable_files_are_named(tmp_path: Path, text: str | None, expected: str) -> None:
+    file = tmp_path / "study.yaml"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(StudyError) as raised:
+        load_study(file)
+    assert str(raised.value).startswith(f"{file}: ")
+    assert expected in str(raised.value)
+
+
+def test_merge_keys_and_anchors_are_allowed(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("base: &base {a: 1}\nother: {<<: *base, b: 2}\n")
+    with pytest.raises(StudyError, match=r"^base: unknown key"):
+        load_study(file)
+
+
+def test_schema_and_package_agree_on_the_attacks() -> None:
+    assert attack_names() == list(ATTACKS) == schema()["$defs"]["attack_name"]["enum"]
+    for name, attack in ATTACKS.items():
+        fields = {field.name: field for field in dataclasses.fields(attack)}
+        entries = attack_parameters(name)
+        assert set(entries) == set(fields), name
+        for key, entry in entries.items():
+            if key not in schema()["$defs"]["attacks"][name].get("required", []):
+                assert entry["default"] == fields[key].default, (name, key)
+
+
+def test_schema_and_package_agree_on_the_rest() -> None:
+    from wolfe.data import SOURCES
+    from wolfe.experiments.targets import RULES
+    from wolfe.models import NETWORKS
+    from wolfe.models.learner import TrainingOptions
+    from wolfe.models.training import LOSSES
+
+    parts = schema()["$defs"]
+    assert parts["dataset"]["properties"]["source"]["enum"] == list(SOURCES)
+    assert parts["targets"]["properties"]["rule"]["enum"] == list(RULES)
+    assert parts["network"]["properties"]["name"]["enum"] == list(NETWORKS)
+    assert set(parts["training"]["properties"]) == {field.name for field in dataclasses.fields(TrainingOptions)}
+    assert set(parts["encoding"]["properties"]["kind"]["enum"]) == set(LOSSES)
+
+
+def test_reading_a_study_does_not_import_torch() -> None:
+    code = "import sys, wolfe.study, wolfe.cli, wolfe.fingerprint; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

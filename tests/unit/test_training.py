@@ -1,0 +1,279 @@
+"""Training: what it writes, that it goes on where it stopped, that it repeats nothing, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+
+from wolfe.data.source import Source, Split
+from wolfe.data.writer import write_source
+from wolfe.files import sha256
+from wolfe.models import load_classifier, train_model
+from wolfe.models import training as training_module
+from wolfe.models.augment import Augmentation
+from wolfe.models.feed import EpochBatches
+from wolfe.models.learner import EpochLog, TrainingOptions
+
+SEED = 11
+FILES = ("weights.safetensors", "classifier.json", "metrics.json", "training.csv", "run.json")
+TRAINING = {
+    "epochs": 3,
+    "batch_size": 16,
+    "learning_rate": 0.003,
+    "optimizer": "adamw",
+    "schedule": "one_cycle",
+}
+ONE_HOT = {
+    "dataset": "bars",
+    "network": {"name": "vgg16", "width": 1 / 32, "dropout": 0.1},
+    "encoding": {"kind": "one_hot"},
+    "loss": "cross_entropy",
+    "training": {**TRAINING, "augment": {"shift": 1}},
+}
+ECOC = {
+    **ONE_HOT,
+    "network": {"name": "vgg16_ensemble", "width": 1 / 32},
+    "encoding": {"kind": "codebook", "code": "hadamard", "length": 4},
+    "loss": "hinge",
+}
+MULTI = {
+    **ONE_HOT,
+    "network": {"name": "timm", "architecture": "resnet10t", "channels": [8, 8, 8, 16], "stem_width": 8},
+    "encoding": {"kind": "multi_label"},
+    "loss": "binary_cross_entropy",
+}
+
+
+def bars(seed, task, channels=1):
+    """Noise with a bright band: its place is the class; multi-label pictures may have several."""
+    random = np.random.default_rng(seed)
+    splits = {}
+    for name, count in {"train": 64, "validation": 24, "test": 24}.items():
+        images, labels = [], []
+        for index in range(count):
+            on = [index % 3] if task == "single" else sorted(random.choice(3, random.integers(1, 3), False).tolist())
+            picture = random.integers(0, 60, (32, 32)).astype(np.uint8)
+            for label in on:
+                picture[10 * label + 1 : 10 * label + 9] += 150
+            images.append(picture if channels == 1 else np.stack([picture] * 3, axis=2))
+            labels.append(on[0] if task == "single" else on)
+        splits[name] = Split(images, labels)
+    return Source(task, ["top", "middle", "bottom"], splits, "1", "Bars.")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bars")
+    write_source("bars", "bars", bars(1, "single"), folder / "single")
+    write_source("bars", "bars", bars(2, "multi", channels=3), folder / "multi")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one_hot(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one_hot")
+    spec = {**ONE_HOT, "training": {**ONE_HOT["training"], "epochs": 8}}
+    train_model("one_hot", spec, data / "single", folder / "out", folder / "store", SEED, "cpu")
+    return folder / "out"
+
+
+def read(folder, name):
+    return json.loads((folder / name).read_text())
+
+
+def rows(folder):
+    with (folder / "training.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_training_writes_a_classifier_that_learned(one_hot, data):
+    assert sorted(path.name for path in one_hot.iterdir()) == sorted(FILES)
+    metrics = read(one_hot, "metrics.json")
+    assert metrics["test"]["accuracy"] >= 0.9
+    assert metrics["counts"] == {"train": 64, "validation": 24, "test": 24}
+    assert metrics["epochs"] == len(rows(one_hot)) == 8
+    assert metrics["parameters"] == sum(p.numel() for p in load_classifier(one_hot).parameters())
+    best = max(float(row["validation_accuracy"]) for row in rows(one_hot))
+    assert metrics["validation"]["accuracy"] == pytest.approx(best), "the best weights are kept, not the last"
+    assert read(one_hot, "run.json")["outputs"] == {name: sha256(one_hot / name) for name in FILES[:4]}
+
+
+def test_metrics_are_those_of_the_stored_classifier(one_hot, data):
+    from wolfe.data import open_split
+
+    part = open_split(data / "single", "test")
+    decided = load_classifier(one_hot).decide(part.images(range(len(part))))
+    accuracy = (decided == part.labels).float().mean().item()
+    assert read(one_hot, "metrics.json")["test"]["accuracy"] == pytest.approx(accuracy)
+
+
+def test_ensemble_shares_the_trained_bottom(one_hot, data, tmp_path):
+    train_model("ecoc", ECOC, data / "single", tmp_path / "out", tmp_path / "store", SEED, "cpu", bottom=one_hot)
+    classifier, source = load_classifier(tmp_path / "out"), load_classifier(one_hot)
+    expected = source.net.bottom().state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in classifier.net.bottom.state_dict().items())
+    assert torch.equal(classifier.mean, source.mean)
+    assert classifier.encoding.codewords.shape == (3, 4)
+
+
+def test_multi_label_training_reports_map_and_exact_match(data, tmp_path):
+    train_model("multi", MULTI, data / "multi", tmp_path / "out", tmp_path / "store", SEED, "cpu")
+    metrics = read(tmp_path / "out", "metrics.json")
+    assert set(metrics["test"]) == {"mAP", "exact_match"}
+    assert metrics["test"]["mAP"] > 0.5
+    assert "validation_mAP" in rows(tmp_path / "out")[0]
+
+
+class KilledError(Exception):
+    """Stands for whatever ends a process."""
+
+
+def killed_after(epochs, monkeypatch):
+    """Makes training die in the middle of the epoch after `epochs` whole ones; returns the epochs it started."""
+    started = []
+
+    def note(self, trainer, module):
+        started.append(trainer.current_epoch)
+        self._started = 0.0
+
+    def die(self, trainer, module, outputs, batch, batch_idx):
+        if trainer.current_epoch == epochs and batch_idx == 1:
+            raise KilledError
+
+    monkeypatch.setattr(EpochLog, "on_train_epoch_start", note)
+    monkeypatch.setattr(EpochLog, "on_train_batch_end", die)
+    return started
+
+
+def test_an_interrupted_training_goes_on_to_the_same_weights(data, tmp_path, monkeypatch):
+    arguments = ("one", ONE_HOT, data / "single")
+    train_model(*arguments, tmp_path / "whole", tmp_path / "store_a", SEED, "cpu")
+    with monkeypatch.context() as patch:
+        assert killed_after(1, patch) == []
+        with pytest.raises(KilledError):
+            train_model(*arguments, tmp_path / "parts", tmp_path / "store_b", SEED, "cpu")
+    assert not (tmp_path / "parts").exists()
+    assert len(list((tmp_path / "store_b").rglob("last.ckpt"))) == 1
+    with monkeypatch.context() as patch:
+        started = killed_after(99, patch)
+        train_model(*arguments, tmp_path / "parts", tmp_path / "store_b", SEED, "cpu")
+    assert started == [1, 2], "the finished epoch is not repeated"
+    assert sha256(tmp_path / "parts" / FILES[0]) == sha256(tmp_path / "whole" / FILES[0])
+    for part, whole in zip(rows(tmp_path / "parts"), rows(tmp_path / "whole"), strict=True):
+        assert {**part, "seconds": 0} == {**whole, "seconds": 0}
+    assert not list((tmp_path / "store_b").rglob("last.ckpt")), "checkpoints of a finished training are removed"
+
+
+def test_a_checkpoint_cut_off_while_it_was_written_starts_over(data, tmp_path, monkeypatch):
+    arguments = ("one", ONE_HOT, data / "single", tmp_path / "out", tmp_path / "store", SEED, "cpu")
+    with monkeypatch.context() as patch:
+        killed_after(1, patch)
+        with pytest.raises(KilledError):
+            train_model(*arguments)
+    (last,) = (tmp_path / "store").rglob("last.ckpt")
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.warns(UserWarning, match="training starts over"):
+        train_model(*arguments)
+    assert [row["epoch"] for row in rows(tmp_path / "out")] == ["1", "2", "3"]
+
+
+def test_a_finished_training_is_not_repeated_unless_something_changed(data, tmp_path, monkeypatch):
+    store = tmp_path / "store"
+    spec = {**ONE_HOT, "training": {**TRAINING, "epochs": 1}}
+    train_model("one", spec, data / "single", tmp_path / "first", store, SEED, "cpu")
+    trained = []
+    real = training_module._train
+    monkeypatch.setattr(training_module, "_train", lambda *rest: trained.append(1) or real(*rest))
+    train_model("one", {**spec, "title": "Renamed"}, data / "single", tmp_path / "second", store, SEED, "cpu")
+    assert not trained
+    assert sha256(tmp_path / "first") == sha256(tmp_path / "second")
+    (kept,) = store.rglob("weights.safetensors")
+    kept.write_bytes(kept.read_bytes()[:-1] + b"\0\0")
+    train_model("one", spec, data / "single", tmp_path / "third", store, SEED, "cpu")
+    assert len(trained) == 1, "a damaged piece of the store is made again"
+    assert sha256(tmp_path / "third" / FILES[0]) == sha256(tmp_path / "first" / FILES[0])
+    train_model("one", spec, data / "single", tmp_path / "fourth", store, SEED + 1, "cpu")
+    assert len(trained) == 2
+    assert sha256(tmp_path / "fourth" / FILES[0]) != sha256(tmp_path / "first" / FILES[0])
+
+
+def test_training_stops_when_the_score_stalls(data, tmp_path):
+    options = {**TRAINING, "schedule": "constant", "epochs": 12, "patience": 1, "learning_rate": 1e-9}
+    train_model("one", {**ONE_HOT, "training": options}, data / "single", tmp_path / "o", tmp_path / "s", SEED, "cpu")
+    assert read(tmp_path / "o", "metrics.json")["epochs"] < 12
+
+
+def test_training_leaves_global_state_and_says_nothing(data, tmp_path, capfd):
+    state = torch.get_rng_state()
+    spec = {**ONE_HOT, "training": {**TRAINING, "epochs": 1}}
+    train_model("one", spec, data / "single", tmp_path / "out", tmp_path / "store", SEED, "cpu")
+    assert torch.equal(torch.get_rng_state(), state)
+    said = capfd.readouterr()
+    assert said.out == said.err == ""
+    train_model("one", spec, data / "single", tmp_path / "o", tmp_path / "s", SEED, "cpu", quiet=False)
+    assert "Epoch 0" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loss": "hinge"}, "one_hot is trained with cross_entropy, got 'hinge'"),
+        ({"encoding": {"kind": "onehot"}}, "unknown kind 'onehot'; there are one_hot"),
+        ({"encoding": {"kind": "multi_label"}}, "does not fit a data set whose task is single-label"),
+        ({"encoding": {"kind": "codebook", "code": "bch"}, "loss": "hinge"}, "needs code: hadamard"),
+        ({"training": {"epoch": 3}}, "no option 'epoch'; there are epochs"),
+        ({"training": {"epochs": 0}}, "epochs must be above 0"),
+        ({"training": {"weight_decay": -1}}, "weight_decay must not be negative"),
+        ({"training": {"optimizer": "lion"}}, "optimizer must be adam, adamw, sgd"),
+        ({"training": {"schedule": "cosine"}}, "schedule must be constant or one_cycle"),
+        (
+            {"training": {"augment": {"flip": True}}},
+            "augment: no option 'flip'; there are rotate, scale, shift",
+        ),
+        ({"training": {"augment": {"scale": 1.5}}}, "scale below 1"),
+        ({"network": {"name": "vgg16_ensemble", "width": 1 / 32}}, "needs the folder of a trained VGG16"),
+    ],
+)
+def test_a_wrong_entry_says_what_is_allowed(change, message, data, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        train_model("one", {**ONE_HOT, **change}, data / "single", tmp_path / "o", tmp_path / "s", SEED, "cpu")
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_bottom_must_be_a_vgg16_and_wanted(one_hot, data, tmp_path):
+    with pytest.raises(ValueError, match="other networks take none"):
+        train_model("one", ONE_HOT, data / "single", tmp_path / "o", tmp_path / "s", SEED, bottom=one_hot)
+
+
+def test_augmentation_moves_by_what_it_says():
+    images = torch.zeros(64, 1, 9, 9)
+    images[:, :, 4, 4] = 1.0
+    torch.manual_seed(0)
+    still = Augmentation()(images)
+    torch.testing.assert_close(still, images)
+    moved = Augmentation(shift=2)(images)
+    place = torch.arange(9.0)
+    mass = moved.sum((1, 2, 3))
+    centre = (moved.sum((1, 2)) * place).sum(1) / mass
+    assert mass.allclose(torch.ones(64), atol=1e-4)
+    assert (centre - 4).abs().max() <= 2 and (centre - 4).abs().max() > 1
+
+
+def test_batches_differ_by_epoch_and_repeat_by_seed():
+    batches = EpochBatches(10, 4, seed=3)
+    first = list(batches)
+    assert len(batches) == len(first) == 2 and len(set(chain.from_iterable(first))) == 8
+    batches.set_epoch(1)
+    assert list(batches) != first
+    batches.set_epoch(0)
+    assert list(batches) == first
+    assert len(list(EpochBatches(3, 64, seed=3))) == 1
+
+
+def test_options_have_defaults():
+    assert TrainingOptions.from_dict({}) == TrainingOptions()

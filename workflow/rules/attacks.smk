@@ -1,0 +1,55 @@
+# Attack runs. One job, which is one process, attacks with all rows of a batch: starting torch for each row would
+# cost more than many rows do. Finished shards live in the store, so a job that is run again (a row was changed or
+# added, the job was killed) repeats nothing that is still valid.
+
+ROW_FILES = ["records.parquet", "adversarials.safetensors", "run.json"]
+
+for batch in STUDY.batches:
+
+    rule:
+        name:
+            f"attack_{batch.name}"
+        input:
+            weights=f"{RESULTS}/models/{batch.model}/weights.safetensors",
+            description=f"{RESULTS}/models/{batch.model}/classifier.json",
+            card=f"{RESULTS}/data/{batch.dataset}/card.json",
+            targets=f"{RESULTS}/targets/{batch.model}/{batch.targets}.parquet",
+        output:
+            expand(
+                "{results}/attacks/{batch.model}/{batch.targets}/{row[slug]}/{file}",
+                results=RESULTS,
+                batch=batch,
+                row=batch.rows,
+                file=ROW_FILES,
+            ),
+        log:
+            f"{RESULTS}/logs/attack/{batch.name}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/attack/{batch.name}.tsv"
+        conda:
+            "../../envs/attacks.yaml"
+        threads: all_cores
+        resources:
+            mem_mb=5000,
+            runtime=1440,
+            gpu=GPUS,
+        params:
+            rows=lambda wildcards, rows=as_json(batch.rows): rows,
+            model=lambda wildcards, input: os.path.dirname(input.weights),
+            data=lambda wildcards, input: os.path.dirname(input.card),
+            folder=lambda wildcards, output: os.path.dirname(os.path.dirname(output[0])),
+            store=f"{RESULTS}/store",
+            seed=STUDY.seed,
+            device=LIMITS["device"],
+            shard_size=LIMITS["shard_size"],
+            batch_size=LIMITS["batch_size"],
+            code=code_fingerprint(
+                "wolfe.experiments.attack_run", *sorted({f"wolfe.attacks.{row['attack']}" for row in batch.rows})
+            ),
+        message:
+            f"Attacking {batch.model} with {len(batch.rows)} rows ({batch.targets}), for {' and '.join(batch.tables)}"
+        shell:
+            "python -m wolfe --log {log:q} attack-run --model {params.model:q} --targets {input.targets:q} "
+            "--data {params.data:q} --rows {params.rows:q} --out {params.folder:q} --store {params.store:q} "
+            "--seed {params.seed} --device {params.device} "
+            "--shard-size {params.shard_size} --batch-size {params.batch_size}"

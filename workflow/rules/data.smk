@@ -1,0 +1,26 @@
+# Data sets: Arrow files and a card that says what they are.
+
+
+rule dataset:
+    output:
+        card=f"{RESULTS}/data/{{dataset}}/card.json",
+        arrow=directory(f"{RESULTS}/data/{{dataset}}/arrow"),
+    log:
+        f"{RESULTS}/logs/dataset/{{dataset}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/dataset/{{dataset}}.tsv"
+    conda:
+        "../../envs/data.yaml"
+    resources:
+        mem_mb=3000,
+        runtime=30,
+    params:
+        spec=lambda wildcards: as_json(STUDY.datasets[wildcards.dataset]),
+        folder=lambda wildcards, output: os.path.dirname(output.card),
+        seed=STUDY.seed,
+        code=code_fingerprint("wolfe.data"),
+    message:
+        "Building the data set {wildcards.dataset}"
+    shell:
+        "python -m wolfe --log {log:q} dataset {wildcards.dataset} "
+        "--spec {params.spec:q} --out {params.folder:q} --seed {params.seed}"

@@ -1,0 +1,71 @@
+# Classifiers, and the images and targets that they are attacked with.
+
+
+rule train:
+    input:
+        card=lambda wildcards: f"{RESULTS}/data/{STUDY.models[wildcards.model]['dataset']}/card.json",
+        bottom=bottom_of,
+    output:
+        weights=f"{RESULTS}/models/{{model}}/weights.safetensors",
+        description=f"{RESULTS}/models/{{model}}/classifier.json",
+        metrics=f"{RESULTS}/models/{{model}}/metrics.json",
+        training=f"{RESULTS}/models/{{model}}/training.csv",
+        run=f"{RESULTS}/models/{{model}}/run.json",
+    log:
+        f"{RESULTS}/logs/train/{{model}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train/{{model}}.tsv"
+    conda:
+        "../../envs/models.yaml"
+    threads: all_cores
+    resources:
+        mem_mb=5000,
+        runtime=240,
+        gpu=GPUS,
+    params:
+        spec=lambda wildcards: as_json(STUDY.models[wildcards.model]),
+        data=lambda wildcards, input: os.path.dirname(input.card),
+        bottom=lambda wildcards, input: f"--bottom {os.path.dirname(input.bottom)}" if input.bottom else "",
+        folder=lambda wildcards, output: os.path.dirname(output.weights),
+        store=f"{RESULTS}/store",
+        seed=STUDY.seed,
+        device=LIMITS["device"],
+        code=code_fingerprint("wolfe.models"),
+    message:
+        "Training {wildcards.model}"
+    shell:
+        "python -m wolfe --log {log:q} train {wildcards.model} --spec {params.spec:q} --data {params.data:q} "
+        "{params.bottom} --out {params.folder:q} --store {params.store:q} "
+        "--seed {params.seed} --device {params.device}"
+
+
+rule targets:
+    input:
+        weights=f"{RESULTS}/models/{{model}}/weights.safetensors",
+        description=f"{RESULTS}/models/{{model}}/classifier.json",
+        card=lambda wildcards: f"{RESULTS}/data/{STUDY.models[wildcards.model]['dataset']}/card.json",
+    output:
+        f"{RESULTS}/targets/{{model}}/{{rule}}.parquet",
+    log:
+        f"{RESULTS}/logs/targets/{{model}}/{{rule}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/targets/{{model}}/{{rule}}.tsv"
+    conda:
+        "../../envs/models.yaml"
+    threads: all_cores
+    resources:
+        mem_mb=4000,
+        runtime=30,
+        gpu=GPUS,
+    params:
+        spec=lambda wildcards: as_json(STUDY.targets[wildcards.model, wildcards.rule]),
+        model=lambda wildcards, input: os.path.dirname(input.weights),
+        data=lambda wildcards, input: os.path.dirname(input.card),
+        seed=STUDY.seed,
+        device=LIMITS["device"],
+        code=code_fingerprint("wolfe.experiments.targets"),
+    message:
+        "Choosing images and targets: {wildcards.model}, {wildcards.rule}"
+    shell:
+        "python -m wolfe --log {log:q} targets --model {params.model:q} --data {params.data:q} "
+        "--spec {params.spec:q} --out {output:q} --seed {params.seed} --device {params.device}"

@@ -1,0 +1,33 @@
+# Tables: our numbers beside the published ones, from the records of their rows.
+
+
+rule table:
+    input:
+        records=table_records,
+        published=published_of,
+    output:
+        csv=report(
+            f"{RESULTS}/tables/{{table}}.csv", category="Tables", subcategory="{table}", labels={"format": "CSV"}
+        ),
+        md=f"{RESULTS}/tables/{{table}}.md",
+        tex=f"{RESULTS}/tables/{{table}}.tex",
+    log:
+        f"{RESULTS}/logs/table/{{table}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table/{{table}}.tsv"
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        mem_mb=1500,
+        runtime=15,
+    params:
+        spec=lambda wildcards: json.dumps(STUDY.tables[wildcards.table]),
+        attacks=lambda wildcards, input: os.path.dirname(os.path.dirname(input.records[0])),
+        published=lambda wildcards, input: f"--published {shlex.quote(input.published)}" if input.published else "",
+        stem=lambda wildcards, output: os.path.splitext(output.csv)[0],
+        code=code_fingerprint("wolfe.report.tables"),
+    message:
+        "Table {wildcards.table}"
+    shell:
+        "python -m wolfe --log {log:q} table --spec {params.spec:q} --attacks {params.attacks:q} "
+        "{params.published} --out {params.stem:q}"
