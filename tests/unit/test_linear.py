@@ -47,16 +47,16 @@ def test_dual_equals_an_independent_solver(problem):
     expected = judge(rows, demand)
     gram = torch.from_numpy(rows @ rows.T)[None]
     solution = solve_dual(gram, torch.from_numpy(demand)[None])
-    if expected is None:
-        assert solution.infeasible.item()
-        assert not solution.converged.item()
+    found = rows.T @ solution.multipliers[0].numpy()
+    largest = max((demand / np.maximum(np.linalg.norm(rows, axis=1), 1e-300)).max(), 0)
+    if expected is None or np.linalg.norm(expected) > 1e4 * largest:
+        # On the edge of infeasibility either word is right, a wrong solution is not.
+        assert solution.infeasible.item() or (solution.converged.item() and np.linalg.norm(found) > 1e3 * largest)
         return
     norm = np.linalg.norm(expected)
-    if norm > 1e5:
-        return  # On the edge of infeasibility the judge itself is not to be trusted.
+    assert not solution.infeasible.item()
     assert solution.converged.item()
     assert solution.residual.item() <= 1e-8
-    found = rows.T @ solution.multipliers[0].numpy()
     assert np.linalg.norm(found - expected) <= 1e-6 * max(norm, 1e-3)
 
 

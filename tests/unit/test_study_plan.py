@@ -6,9 +6,10 @@ import json
 import re
 
 import pytest
+import yaml
 
 from wolfe.study import Study, load_study, rule_graph
-from wolfe.study.document import PUBLISHED_FOLDER, ROOT
+from wolfe.study.document import PUBLISHED_FOLDER, ROOT, plain
 from wolfe.study.rows import budgets_of, cut, slug
 
 from .test_study import small_study
@@ -137,11 +138,15 @@ def test_every_slug_is_a_safe_file_name(table: str) -> None:
     assert len({row["slug"] for row in rows}) == len(distinct)
 
 
-def test_a_figure_shows_one_row_of_each_attack_ours_first() -> None:
-    figure = load_study(EMBEDDED).figures["jma_02"]
-    shown = [row for row in figure["table"]["rows"] if row["slug"] in figure["rows"]]
-    assert [row["attack"] for row in shown] == ["jma", "carlini_wagner", "ecoc_attack", "ml_carlini_wagner", "lots"]
-    assert [row["origin"] for row in shown] == ["paper", "ours", "ours", "ours", "ours"]
+def test_a_figure_chooses_among_all_rows_unless_some_are_named() -> None:
+    config = plain(yaml.safe_load(EMBEDDED.read_text()))
+    label = "JMA (0.1, 200)"
+    config["figures"] = {"free": {"title": "Free", "table": "jma_04"}, "named": {"title": "Named", "table": "jma_04"}}
+    config["figures"]["named"]["rows"] = [label]
+    figures = Study.from_config(config).figures
+    rows = figures["named"]["table"]["rows"]
+    assert figures["free"]["rows"] is None
+    assert figures["named"]["rows"] == [row["slug"] for row in rows if row["label"] == label]
 
 
 def test_what_the_report_is_told_is_json_and_short_enough_for_a_command_line() -> None:

@@ -62,7 +62,8 @@ def published_of(wildcards):
 def figure_input(wildcards):
     """The runs, the model and the data set that a figure shows."""
     figure = STUDY.figures[wildcards.figure]
-    table, slugs = figure["table"], figure["rows"]
+    table = figure["table"]
+    slugs = figure["rows"] or [row["slug"] for row in table["rows"]]
     return {
         "records": row_files(table, slugs, "records.parquet"),
         "images": row_files(table, slugs, "adversarials.safetensors"),

@@ -21,13 +21,13 @@ from tqdm import tqdm
 from wolfe import __version__
 from wolfe.attacks import Attack, Context, build
 from wolfe.classifier import Classifier
-from wolfe.data import ImageSet, open_split
+from wolfe.data.image_set import ImageSet, open_split
 from wolfe.experiments.records import make_records
 from wolfe.experiments.references import References
 from wolfe.experiments.store import Store
 from wolfe.files import atomic_path, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
-from wolfe.models import load_classifier
+from wolfe.models.storage import load_classifier
 
 RECORDS, ADVERSARIALS, RUN = "records.parquet", "adversarials.safetensors", "run.json"
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from wolfe.classifier import Classifier
-from wolfe.data import ImageSet
+from wolfe.data.image_set import ImageSet
 from wolfe.seeding import numpy_generator
 
 _CLASS_SAMPLES, _VECTOR_SAMPLES = 50, 20

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from wolfe.attacks import Context, build
 from wolfe.classifier import Classifier
-from wolfe.data import open_split
+from wolfe.data.image_set import open_split
 from wolfe.experiments.records import make_records
 from wolfe.experiments.references import References
 from wolfe.files import atomic_path, write_json
 from wolfe.metrics import eight_bit
-from wolfe.models import load_classifier, load_description
+from wolfe.models.storage import load_classifier, load_description
 
 
 def attack_image(

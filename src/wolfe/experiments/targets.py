@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from wolfe.classifier import Classifier
-from wolfe.data import ImageSet, open_split
+from wolfe.data.image_set import ImageSet, open_split
 from wolfe.files import atomic_path
-from wolfe.models import load_classifier
+from wolfe.models.storage import load_classifier
 from wolfe.seeding import numpy_generator
 
 _BATCH = 128

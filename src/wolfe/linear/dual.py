@@ -19,6 +19,9 @@ from torch import Tensor
 TOLERANCE = 1e-8
 _PIVOT_ROUNDS = 30
 _RIDGE = 1e-13
+# The squared norm of the solution, in units of the largest distance to a single plane, is 1 / remainder - 1: beyond
+# a norm of 1e5 there is no solution; beyond 1e3 there is none if what was found does not hold.
+_NO_SOLUTION, _DOUBTFUL = 1e-10, 1e-6
 
 
 @dataclass(frozen=True)
@@ -128,10 +131,13 @@ def _least_distance(gram: Tensor, demand: Tensor) -> tuple[Tensor, Tensor]:
     unsolvable = torch.zeros(len(demand), dtype=torch.bool, device=demand.device)
     for image in range(len(demand)):
         solution = _lawson_hanson(gram[image] + torch.outer(demand[image], demand[image]), demand[image])
-        remainder = 1 - demand[image] @ solution
-        unsolvable[image] = bool(remainder <= 1e-11)
-        if not unsolvable[image]:
+        remainder = float(1 - demand[image] @ solution)
+        if remainder > _NO_SOLUTION:
             weights[image] = _polished(gram[image], demand[image], solution / remainder)
+            residual = optimality_residual(gram[image, None], demand[image, None], weights[image, None])
+            unsolvable[image] = bool(residual > TOLERANCE) and remainder <= _DOUBTFUL
+        else:
+            unsolvable[image] = True
     return weights, unsolvable
 
 

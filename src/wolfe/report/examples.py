@@ -95,11 +95,12 @@ def examples_caption(spec: Mapping[str, Any], examples: list[Example], class_nam
     names = {key: _named(record[key], class_names) for key in ("true_label", "target")}
     found = sum(example.success for example in examples)
     chosen = "asked for in the study" if spec.get("image") else "the one on which most of these attacks succeed"
+    best = "" if spec.get("rows") else " Each attack is shown by its row of the table that is nearest on this image."
     return (
         f"{str(spec['title']).rstrip('.')}. Image {record['image_id']} of {table['dataset']}, model {table['model']}; "
         f"before: {names['true_label']}; target ({target_rule(table)}): {names['target']}. The image is {chosen}: "
-        f"{found} of {len(examples)} reach the target. Below each attacked image stands its perturbation, enlarged by "
-        "the factor printed, mid-grey where nothing changes; times are wall time per image in a batch."
+        f"{found} of {len(examples)} reach the target.{best} Below each attacked image stands its perturbation, enlarged "
+        "by the factor printed, mid-grey where nothing changes; times are wall time per image in a batch."
     )
 
 

@@ -176,7 +176,6 @@ def _row(row: Mapping[str, Any], budgets: list[dict[str, Any]]) -> dict[str, Any
 
 def _figure(name: str, figure: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
     table = tables[figure["table"]]
-    labels = figure.get("rows") or _one_of_each(table["rows"])
     slugs = {row["label"]: row["slug"] for row in table["rows"]}
     return {
         "name": name,
@@ -184,17 +183,8 @@ def _figure(name: str, figure: Mapping[str, Any], tables: Mapping[str, Any]) -> 
         "kind": figure.get("kind", "examples"),
         "image": figure.get("image"),
         "table": table,
-        "rows": [slugs[label] for label in labels],
+        "rows": [slugs[label] for label in figure.get("rows", [])] or None,
     }
-
-
-def _one_of_each(rows: list[dict[str, Any]]) -> list[str]:
-    """The label of one row of each attack: ours where there is one, else the last, which has the largest budget."""
-    chosen: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        if chosen.get(row["attack"], {}).get("origin") != "ours":
-            chosen[row["attack"]] = row
-    return [row["label"] for row in chosen.values()]
 
 
 def _batches(tables: Mapping[str, dict[str, Any]]) -> list[Batch]:
