@@ -63,7 +63,7 @@ def figure_input(wildcards):
     """The runs, the model and the data set that a figure shows."""
     figure = STUDY.figures[wildcards.figure]
     table = figure["table"]
-    slugs = figure["rows"] or [row["slug"] for row in table["rows"]]
+    slugs = candidate_slugs(figure)
     return {
         "records": row_files(table, slugs, "records.parquet"),
         "images": row_files(table, slugs, "adversarials.safetensors"),

@@ -99,8 +99,8 @@ def examples_caption(spec: Mapping[str, Any], examples: list[Example], class_nam
     return (
         f"{str(spec['title']).rstrip('.')}. Image {record['image_id']} of {table['dataset']}, model {table['model']}; "
         f"before: {names['true_label']}; target ({target_rule(table)}): {names['target']}. The image is {chosen}: "
-        f"{found} of {len(examples)} reach the target.{best} Below each attacked image stands its perturbation, enlarged "
-        "by the factor printed, mid-grey where nothing changes; times are wall time per image in a batch."
+        f"{found} of {len(examples)} reach the target.{best} Below each attacked image stands its perturbation, "
+        "enlarged by the factor printed, mid-grey where nothing changes; times are wall time per image in a batch."
     )
 
 

@@ -3,7 +3,7 @@
 from wolfe.study.document import attack_names, attack_parameters, schema
 from wolfe.study.errors import StudyError
 from wolfe.study.graph import rule_graph, shows
-from wolfe.study.plan import Batch, Study, load_study
+from wolfe.study.plan import Batch, Study, candidate_slugs, load_study
 
 __all__ = [
     "Batch",
@@ -11,6 +11,7 @@ __all__ = [
     "StudyError",
     "attack_names",
     "attack_parameters",
+    "candidate_slugs",
     "load_study",
     "rule_graph",
     "schema",

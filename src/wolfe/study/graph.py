@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wolfe.study.plan import Batch, Study
+from wolfe.study.plan import Batch, Study, candidate_slugs
 
 
 def rule_graph(study: Study) -> str:
@@ -45,4 +45,5 @@ def _edges(study: Study) -> set[tuple[str, str]]:
 
 def shows(figure: Mapping[str, Any], batch: Batch) -> bool:
     """Whether a resolved figure shows rows of a batch."""
-    return figure["table"]["name"] in batch.tables and any(row["slug"] in figure["rows"] for row in batch.rows)
+    shown = candidate_slugs(figure)
+    return figure["table"]["name"] in batch.tables and any(row["slug"] in shown for row in batch.rows)

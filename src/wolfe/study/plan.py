@@ -187,6 +187,11 @@ def _figure(name: str, figure: Mapping[str, Any], tables: Mapping[str, Any]) -> 
     }
 
 
+def candidate_slugs(figure: Mapping[str, Any]) -> list[str]:
+    """The rows that a resolved figure may show: those it names, else all of its table."""
+    return figure["rows"] or [row["slug"] for row in figure["table"]["rows"]]
+
+
 def _batches(tables: Mapping[str, dict[str, Any]]) -> list[Batch]:
     """Groups rows by the exact set of tables that use them: a table's jobs run what it needs and nothing twice."""
     users: dict[tuple[str, str, str], list[str]] = {}
