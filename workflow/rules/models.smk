@@ -52,7 +52,6 @@ rule targets:
         f"{RESULTS}/benchmarks/targets/{{model}}/{{rule}}.tsv"
     conda:
         "../../envs/models.yaml"
-    threads: all_cores
     resources:
         mem_mb=4000,
         runtime=30,
