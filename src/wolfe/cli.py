@@ -31,6 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _log = logging.getLogger("wolfe.cli")
+# Without --log the traceback goes nowhere; logging would print it on stderr else.
+logging.getLogger("wolfe").addHandler(logging.NullHandler())
 
 Spec = Annotated[str, typer.Option(help="The entry as JSON text, or the path of a YAML or JSON file.")]
 Out = Annotated[Path, typer.Option(help="Where the results go.")]
@@ -273,9 +275,10 @@ def attack(
 ) -> None:
     """Attacks a picture of your own and writes a picture of the result."""
     from wolfe.experiments.single import attack_image
+    from wolfe.report.single import write_single
 
     row = {"attack": attack, **dict(_parameter(text) for text in parameter or [])}
-    typer.echo(attack_image(model, image, target, row, out, _device(device), data))
+    typer.echo(write_single(attack_image(model, image, target, row, out, _device(device), data)))
 
 
 def _parameter(text: str) -> tuple[str, Any]:

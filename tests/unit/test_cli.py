@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import runpy
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,15 @@ def test_a_wrong_study_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert result.exit_code == 2
     assert result.stderr.startswith("Error: sed: unknown key; did you mean 'seed'? allowed: ")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_terminal_sees_one_line_and_no_traceback() -> None:
+    """In a process of its own: pytest's log capture hides what logging prints where nobody listens."""
+    command = [sys.executable, "-m", "wolfe", "validate", "nothing.yaml"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("Error: ")
 
 
 def test_debugging_shows_the_error_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,9 +165,10 @@ def test_table_figure_and_report(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_attack_reads_parameters_as_values(monkeypatch: pytest.MonkeyPatch) -> None:
     attack = Called(result=Path("out"))
     monkeypatch.setattr("wolfe.experiments.single.attack_image", attack)
+    monkeypatch.setattr("wolfe.report.single.write_single", lambda folder: f"{folder}/picture.png")
     options = ["--model", "m", "--image", "i.png", "--target", "3", "--out", "out", "--device", "cpu"]
     result = call("attack", *options, "--parameter", "step_size=1e-2", "--parameter", "clip=false")
-    assert (result.exit_code, result.stdout) == (0, "out\n")
+    assert (result.exit_code, result.stdout) == (0, "out/picture.png\n")
     row = {"attack": "jma", "step_size": 0.01, "clip": False}
     assert attack.arguments == (Path("m"), Path("i.png"), "3", row, Path("out"), "cpu", None)
     wrong = call("attack", *options, "--parameter", "step_size")
