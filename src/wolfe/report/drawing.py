@@ -130,7 +130,8 @@ class _Layout:
         first_text = self.image_top + self.picture + 0.03
         self.first_top = first_text
         self.perturbation_top = first_text + _tallest(self.first) * _LINE + 0.06
-        self.second_top = self.perturbation_top + self.picture + 0.03
+        second = self.picture if any(panel.perturbation is not None for panel in panels) else 0.0
+        self.second_top = self.perturbation_top + second + 0.03
         below_notes = self.perturbation_top + _tallest(self.notes) * _LINE
         self.list_top = max(self.second_top + _tallest(self.second) * _LINE, below_notes) + 0.08
         self.height = self.list_top + max(one.lines for one in self.lists) * _LINE + 2 * _MARGIN
