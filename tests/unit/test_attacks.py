@@ -154,6 +154,15 @@ def test_final_search_really_shortens(convolutional):
     assert after.mean() < 0.995 * before.mean()
 
 
+@pytest.mark.parametrize("budget", [1, 2, 3, 5])
+def test_an_arrival_with_the_last_step_is_counted_and_shortened(convolutional, budget):
+    classifier, images, targets = convolutional
+    result = JMA(step_size=0.4, max_iterations=budget)(classifier, images, targets)
+    assert torch.equal(result.first_success > 0, result.success)
+    assert (result.iterations[result.success] >= 6).all()
+    assert (result.iterations[~result.success] <= budget).all()
+
+
 def test_options_of_the_released_code(convolutional):
     classifier, images, targets = convolutional
     plain = JMA(step_size=1.0)(classifier, images, targets)

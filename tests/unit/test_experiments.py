@@ -200,6 +200,15 @@ def test_wrong_rows_end_before_any_work(study, tmp_path):
         run(study, "digits", [JMA_ROW], file, tmp_path)
 
 
+def test_incomplete_rows_and_targets_are_named(study, tmp_path):
+    file, frame = targets(study, "digits", {"rule": "other_class"}, "incomplete")
+    with pytest.raises(ValueError, match="lacks 'slug'"):
+        run(study, "digits", [{"attack": "jma", "parameters": {}}], file, tmp_path)
+    frame.drop(columns="target").to_parquet(file)
+    with pytest.raises(ValueError, match=r"incomplete\.parquet has no column 'target'"):
+        run(study, "digits", [JMA_ROW], file, tmp_path)
+
+
 def test_references_are_averages_of_training_images(study):
     classifier, training = load_classifier(study / "model-digits"), open_split(study / "digits", "train")
     few = References(classifier, training, 0, samples=10_000)(torch.tensor([3, 5]))
@@ -244,14 +253,20 @@ def test_a_picture_of_ones_own(study, tmp_path, photo, data, target):
         ({"attack": {"attack": "lots"}}, ValueError, "name their data set with --data"),
         ({"image": "absent.png"}, FileNotFoundError, "there is no picture"),
         ({"image": "text.png"}, ValueError, "is no picture that can be read"),
+        ({"out": "text.png"}, ValueError, "is a file: name a folder"),
     ],
 )
 def test_a_wrong_picture_or_target(study, tmp_path, photo, change, error, message):
     (tmp_path / "text.png").write_text("hello")
-    call = {"target": "3", "attack": {"attack": "jma"}, "image": photo.name} | change
+    call = {"target": "3", "attack": {"attack": "jma"}, "image": photo.name, "out": "out"} | change
     with pytest.raises(error, match=message):
         attack_image(
-            study / "model-digits", tmp_path / call["image"], call["target"], call["attack"], tmp_path / "out", "cpu"
+            study / "model-digits",
+            tmp_path / call["image"],
+            call["target"],
+            call["attack"],
+            tmp_path / call["out"],
+            "cpu",
         )
     assert not (tmp_path / "out").exists()
 

@@ -121,6 +121,11 @@ def test_store_makes_once_and_mends_damage(tmp_path):
     assert store.piece(key, "shard", make)[1]
     assert (piece / "result").read_text() == "42"
     assert len(made) == 2
+    stale = piece.parent / ".0123.shard"
+    stale.mkdir()
+    (piece / "result").unlink()
+    store.piece(key, "shard", make)
+    assert not stale.exists()
 
 
 def test_store_keeps_nothing_of_a_failed_piece(tmp_path):

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from wolfe.attacks import ATTACKS
+from wolfe.data import SOURCES
 from wolfe.study import Study, StudyError, attack_names, attack_parameters, load_study, schema
 from wolfe.study.document import ROOT, plain
+from wolfe.study.references import SOURCE_SIZES
 
 EMBEDDED = ROOT / "config" / "embedded.yaml"
 TINY = ROOT / "tests" / "pipeline" / "tiny.yaml"
@@ -160,6 +162,11 @@ WRONG: list[tuple[Keys, Any, str]] = [
     (("limits", "device"), "gpu", "limits.device: unknown device 'gpu'; did you mean 'cpu'? allowed: auto, cpu, cuda"),
     (("limits", "budgets", 0, "attacks"), ["lots", "lots"], "limits.budgets[0].attacks: 'lots' has a budget already"),
     (("limits", "budgets", 0, "iteration_scale"), 2, "limits.budgets[0].iteration_scale: must be <= 1, not 2"),
+    ((*ROW, "step_size"), float("nan"), "tables.first.rows[0].step_size: must be a finite number, not nan"),
+    (("limits", "images"), 500, "limits.images: must be at most 360 (the test images of tables.first), not 500"),
+    (("tables", "third", "targets", "bits"), 21, "tables.third.targets.bits: must be at most 20 (the labels), not 21"),
+    (("models", "ecoc", "encoding", "length"), 8, "must be a power of two and at least 10 (the classes), not 8"),
+    (("datasets", "digits", "size"), 24, "the size of dataset digits must be a multiple of 32, not 24"),
     (("datasets", "digits", "train"), 5, "datasets.digits.train: unknown key; allowed: size, source"),
 ]  # fmt: skip
 
@@ -169,6 +176,12 @@ def test_a_wrong_study_is_told_what_is_wrong(keys: Keys, value: Any, expected: s
     message = message_of(changed(keys, value))
     assert expected in message
     assert "\n" not in message
+
+
+def test_what_is_known_of_the_sources_is_true() -> None:
+    for source, (classes, test) in SOURCE_SIZES.items():
+        built = SOURCES[source](0)
+        assert (len(built.class_names), len(built.splits["test"].images)) == (classes, test)
 
 
 def test_duplicate_rows_are_refused_even_if_one_spells_out_a_default() -> None:

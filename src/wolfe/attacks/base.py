@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -37,8 +38,8 @@ class Status(StrEnum):
 
 _MEANINGS = {
     Status.FOUND: "the returned image reaches the target",
-    Status.EXHAUSTED: "the iterations were used up before the target was reached",
-    Status.INFEASIBLE: "no perturbation reaches the target to first order",
+    Status.EXHAUSTED: "the attack ended without returning an image that reaches the target",
+    Status.INFEASIBLE: "to first order no perturbation of a usable size reaches the target",
     Status.NOT_FINITE: "the network returned NaN or infinity",
     Status.TIMED_OUT: "the time limit for an image was reached",
     Status.ALREADY_THERE: "the image reached the target before it was changed",
@@ -202,8 +203,22 @@ def require_positive(attack: Any, *names: str) -> None:
     """
     for name in names:
         value = getattr(attack, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{type(attack).__name__}: {name} must be a finite number, got {value!r}")
         if not value > 0:
             raise ValueError(f"{type(attack).__name__}: {name} must be > 0, got {value!r}")
+
+
+def require_at_least_zero(attack: Any, *names: str) -> None:
+    """Checks that parameters are 0 or above.
+
+    Raises:
+        ValueError: naming the attack, the parameter and its value.
+    """
+    for name in names:
+        value = getattr(attack, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise ValueError(f"{type(attack).__name__}: {name} must be a number >= 0, got {value!r}")
 
 
 def require_choice(attack: Any, name: str, *allowed: str) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from wolfe.attacks.base import Attack, require_choice, require_positive
+from wolfe.attacks.base import Attack, require_at_least_zero, require_choice, require_positive
 from wolfe.attacks.problem import Problem
 from wolfe.classifier import Classifier, ready_for_attack
 from wolfe.encoding import Encoding
@@ -41,7 +41,8 @@ class JMA(Attack):
         search: "paper" keeps the nearest bisected image that reaches the target; "inert" keeps the full step, as
             the released multi-label code ends up doing.
         keep: "adversarial", or "highest_psnr" as in the released one-hot and ECOC code: the bisected image nearest
-            to the original, whether or not it reaches the target.
+            to the original, whether or not it reaches the target. It usually does not, and then counts as a
+            failure here, where success is judged on the returned image; `first_success` tells what was reached.
     """
 
     step_size: float = 0.5
@@ -57,8 +58,7 @@ class JMA(Attack):
         require_positive(self, "step_size", "max_iterations")
         require_choice(self, "search", "paper", "inert")
         require_choice(self, "keep", "adversarial", "highest_psnr")
-        if self.search_steps < 0 or self.margin < 0:
-            raise ValueError(f"JMA: search_steps and margin must be >= 0, got {self.search_steps} and {self.margin}")
+        require_at_least_zero(self, "search_steps", "margin")
 
     @property
     def keeps_range(self) -> bool:
@@ -107,8 +107,15 @@ class JMA(Attack):
             active, delta, length = active[~there], delta[~there], length[~there]
             move[active] = self.step_size * delta / length[:, None, None, None]
             present[active] = self._bounded(origin[active] + move[active])
+        self._judge_last_step(problem, present, found, active)
         problem.keep(torch.arange(len(present), device=present.device), present)
         self._shorten(problem, found.nonzero()[:, 0], origin, move)
+
+    def _judge_last_step(self, problem: Problem, present: Tensor, found: Tensor, active: Tensor) -> None:
+        """The last partial step may have arrived: that is seen where the next iteration would begin."""
+        if len(active):
+            there = problem.reached(problem.logits(present[active], active), active)
+            self._arrive(problem, found, active[there], self.max_iterations + 1)
 
     def _bounded(self, images: Tensor) -> Tensor:
         return images.clamp(0, 1) if self.clip else images

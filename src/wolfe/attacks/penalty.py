@@ -16,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from wolfe.attacks.base import Attack, require_positive
+from wolfe.attacks.base import Attack, require_at_least_zero, require_positive
 from wolfe.attacks.problem import Problem
 
 _ADAM = (0.9, 0.999, 1e-8)
@@ -50,11 +50,10 @@ class PenaltyAttack(Attack):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "initial_constant", "search_steps", "max_iterations", "learning_rate")
-        if not 0 < self.start_scale < 1:
+        require_positive(self, "initial_constant", "search_steps", "max_iterations", "learning_rate", "start_scale")
+        require_at_least_zero(self, "confidence")
+        if self.start_scale >= 1:
             raise ValueError(f"{type(self).__name__}: start_scale must lie in (0, 1), got {self.start_scale}")
-        if self.confidence < 0:
-            raise ValueError(f"{type(self).__name__}: confidence must be >= 0, got {self.confidence}")
 
     @abstractmethod
     def _penalty(self, problem: Problem, logits: Tensor, index: Tensor) -> Tensor:

@@ -81,11 +81,18 @@ def run_attacks(
     Raises:
         ValueError: an unknown attack, parameter or value (before any work), or damaged input.
     """
-    attacks = [build({"attack": row["attack"], **row["parameters"]}) for row in rows]
+    attacks = [build({"attack": row["attack"], **row["parameters"]}) for row in map(_checked_row, rows)]
     bench = _prepare(model, targets, data, seed, device, batch_size, quiet)
     _warm_up(bench)
     for row, attack in zip(rows, attacks, strict=True):
         _run_row(bench, row, attack, Path(out) / row["slug"], Store(store), shard_size)
+
+
+def _checked_row(row: dict[str, Any]) -> dict[str, Any]:
+    missing = [key for key in ("slug", "attack", "parameters") if key not in row]
+    if missing:
+        raise ValueError(f"row {row!r} lacks {missing[0]!r}: a row has slug, attack and parameters")
+    return row
 
 
 def _prepare(
@@ -115,9 +122,13 @@ def _prepare(
 
 def _read_targets(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        targets = pd.read_parquet(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as parquet ({error}): delete it and run again") from error
+    missing = [name for name in ("image_id", "true_label", "target") if name not in targets]
+    if missing:
+        raise ValueError(f"{path} has no column {missing[0]!r}: it is no file of targets")
+    return targets
 
 
 def _warm_up(bench: _Bench) -> None:

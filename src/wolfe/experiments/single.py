@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ def attack_image(
         ValueError: the file is no picture, the target is unknown, or the attack's row is wrong.
     """
     method = build(attack)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is a file: name a folder for the results")
     description = load_description(model)
     classifier = load_classifier(model, device)
     names: list[str] = description["class_names"]
@@ -65,7 +68,13 @@ def attack_image(
         save_file({"adversarial": result.adversarials.cpu().contiguous()}, folder / "adversarial.safetensors")
         write_json(
             folder / "result.json",
-            {"attack": attack, "class_names": names, "model": description.get("dataset"), "record": _plain(record)},
+            {
+                "attack": {"attack": attack["attack"], **dataclasses.asdict(method)},
+                "class_names": names,
+                "model": model.resolve().name,
+                "weights_sha256": description["weights_sha256"],
+                "record": _plain(record),
+            },
         )
     return out
 

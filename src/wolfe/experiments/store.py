@@ -48,7 +48,8 @@ class Store:
         folder = self.folder / key / name
         if self._whole(folder):
             return folder, False
-        shutil.rmtree(folder, ignore_errors=True)
+        for stale in [folder, *folder.parent.glob(f".*.{name}")]:  # of a run that was killed
+            shutil.rmtree(stale, ignore_errors=True)
         with atomic_path(folder) as temporary:
             temporary.mkdir()
             make(temporary)

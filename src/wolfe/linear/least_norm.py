@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from wolfe.linear.dual import solve_dual
+from wolfe.linear.dual import TOLERANCE, solve_dual
 
 
 class Region(Protocol):
@@ -44,7 +44,8 @@ class LeastNormSolution:
         multipliers: w (B, k), float64, at least 0; the certificate: delta = -J' R' w.
         residual: (B,) float64, the largest violation of the optimality conditions (feasibility and
             complementarity, in units of the rows' norms) relative to the largest demand.
-        infeasible: (B,) whether no perturbation at all meets the linearised constraints.
+        infeasible: (B,) whether no perturbation meets the linearised constraints, or (of nearly contradicting ones)
+            only one that is thousands of times larger than the distance to any single plane.
         converged: (B,) whether the residual is below the solver's tolerance; False where infeasible.
     """
 
@@ -84,11 +85,23 @@ def least_norm(jacobian: Tensor, values: Tensor, region: Region, margin: float |
     demand = region.violations(values.double()) + margin
     dual = solve_dual(gram, demand)
     weights = -region.pull(dual.multipliers)
-    delta = torch.einsum("bn,bnm->bm", weights, flat).to(jacobian.dtype)
+    delta = torch.einsum("bn,bnm->bm", weights, flat)
+    # The dual knows the rows by their products alone; what counts is where the perturbation leads.
+    left = region.violations(values.double() + torch.einsum("bnm,bm->bn", flat, delta)) + margin
+    residual = torch.maximum(dual.residual, _relative(left, demand, gram))
     return LeastNormSolution(
-        delta.view(len(delta), *jacobian.shape[2:]),
+        delta.to(jacobian.dtype).view(len(delta), *jacobian.shape[2:]),
         dual.multipliers,
-        dual.residual,
+        residual,
         dual.infeasible,
-        dual.converged,
+        dual.converged & (residual <= TOLERANCE),
     )
+
+
+def _relative(left: Tensor, demand: Tensor, gram: Tensor) -> Tensor:
+    """The largest violation that is left (B,), over the largest demand, each in units of its row's norm."""
+    norms = gram.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
+    norms = torch.where(norms > 0, norms, torch.inf)
+    worst = (left / norms).clamp(min=0).amax(dim=1)
+    unit = (demand / norms).clamp(min=0).amax(dim=1)
+    return torch.where(worst > 0, worst / unit.clamp(min=1e-300), worst)

@@ -63,6 +63,8 @@ def read_document(path: Path) -> dict[str, Any]:
             document = yaml.load(stream, Loader=_StrictLoader)
     except OSError as error:
         raise StudyError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{path}: is no text file in UTF-8") from error
     except yaml.YAMLError as error:
         raise StudyError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
     except StudyError as error:

@@ -13,6 +13,8 @@ from wolfe.study.rows import canonical, default_label, parameters_of
 
 _LOSSES = {"one_hot": "cross_entropy", "codebook": "hinge", "multi_label": "binary_cross_entropy"}
 _MULTI_LABEL_SOURCES = ("scenes",)
+# What the embedded sources hold: classes or labels, and test images unless the entry says otherwise.
+SOURCE_SIZES = {"digits": (10, 360), "scenes": (20, 1000)}
 # Averages need images of the target, which flipped or empty label vectors need not have.
 _RULES_WITH_EXAMPLES = ("other_class", "training_labels")
 
@@ -54,7 +56,18 @@ def _check_model(place: str, model: Mapping[str, Any], document: Mapping[str, An
     kind = model["encoding"]["kind"]
     if model["loss"] != _LOSSES[kind]:
         raise StudyError(f"{place}.loss: {model['loss']!r} does not fit a {kind} encoding; allowed: {_LOSSES[kind]}")
-    source = document["datasets"][model["dataset"]]["source"]
+    dataset = document["datasets"][model["dataset"]]
+    source = dataset["source"]
+    if model["network"]["name"] != "timm" and dataset.get("size", 64) % 32:
+        raise StudyError(
+            f"{place}.network.name: {model['network']['name']} halves an image five times; the size of dataset "
+            f"{model['dataset']} must be a multiple of 32, not {dataset['size']}"
+        )
+    length, classes = model["encoding"].get("length", 0), SOURCE_SIZES[source][0]
+    if kind == "codebook" and (length < classes or length & (length - 1)):
+        raise StudyError(
+            f"{place}.encoding.length: must be a power of two and at least {classes} (the classes), not {length}"
+        )
     if (kind == "multi_label") != (source in _MULTI_LABEL_SOURCES):
         choices = ["multi_label"] if source in _MULTI_LABEL_SOURCES else ["one_hot", "codebook"]
         raise StudyError(f"{place}.encoding.kind: {kind!r} does not fit the {source} images; {allowed(kind, choices)}")
@@ -67,12 +80,27 @@ def _check_table(place: str, table: Mapping[str, Any], document: Mapping[str, An
     if (kind == "multi_label") == (rule == "other_class"):
         choices = ["training_labels", "flip_bits", "all_off"] if kind == "multi_label" else ["other_class"]
         raise StudyError(f"{place}.targets.rule: {rule!r} does not fit the {kind} model; {allowed('', choices)}")
+    _check_counts(place, table, document)
     lines = _published_lines(place, table, published)
     for index, row in enumerate(table["rows"]):
         _check_row(f"{place}.rows[{index}]", row, kind, rule)
         _check_published_row(f"{place}.rows[{index}]", row, table, lines)
     _check_duplicates(place, table["rows"])
     _check_budgets(f"{place}.budgets", table.get("budgets", []))
+
+
+def _check_counts(place: str, table: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+    dataset = document["datasets"][document["models"][table["model"]]["dataset"]]
+    labels, usual = SOURCE_SIZES[dataset["source"]]
+    bits, test = table["targets"].get("bits", 0), dataset.get("test", usual)
+    if bits > labels:
+        raise StudyError(f"{place}.targets.bits: must be at most {labels} (the labels), not {bits}")
+    for where, images in (
+        (f"{place}.images", table.get("images")),
+        ("limits.images", document.get("limits", {}).get("images")),
+    ):
+        if images is not None and images > test:
+            raise StudyError(f"{where}: must be at most {test} (the test images of {place}), not {images}")
 
 
 def _check_row(place: str, row: Mapping[str, Any], kind: str, rule: str) -> None:

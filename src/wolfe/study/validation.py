@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -35,10 +36,23 @@ def validate(document: Mapping[str, Any]) -> None:
     Raises:
         StudyError: the most telling of the problems.
     """
+    _refuse_infinite(document, [])
     errors = Draft202012Validator(schema()).iter_errors(document)
     messages = [(_RANK.get(str(error.validator), 0), message) for error in errors for message in _messages(error)]
     if messages:
         raise StudyError(min(messages, key=lambda item: item[0])[1])
+
+
+def _refuse_infinite(value: Any, path: list[str | int]) -> None:
+    """YAML writes .nan and .inf for numbers that satisfy every bound of a schema."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _refuse_infinite(item, [*path, name])
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _refuse_infinite(item, [*path, index])
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise StudyError(f"{key_path(path)}: must be a finite number, not {value}")
 
 
 def _messages(error: ValidationError) -> Iterator[str]:
