@@ -17,7 +17,7 @@ from snakemake.utils import min_version
 min_version("9.27")
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 from wolfe.fingerprint import code_fingerprint
-from wolfe.study import Study, StudyError, candidate_slugs, rule_graph
+from wolfe.study import Study, StudyError, candidate_slugs, rows_needed, rule_graph
 
 # A `configfile:` is merged with what --configfile names: it is there for those who name nothing.
 if not workflow.overwrite_configfiles:

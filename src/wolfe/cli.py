@@ -41,7 +41,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Data = Annotated[Path, typer.Option(help="Folder of a data set.")]
 Model = Annotated[Path, typer.Option(help="Folder of a trained model.")]
 Store = Annotated[Path, typer.Option(help="Folder where finished work is kept.")]
-Attacks = Annotated[Path, typer.Option(help="Folder of the attack runs: attacks/<model>/<target rule>.")]
+Attacks = Annotated[
+    Path, typer.Option(help="Folder of the attack runs: attacks/<model>/<target rule>; attacks for a derived table.")
+]
 Quiet = Annotated[bool | None, typer.Option("--quiet/--progress", help="By default quiet where there is no terminal.")]
 
 
@@ -170,6 +172,7 @@ def attack_run(
     device: Device = "auto",
     shard_size: Annotated[int, typer.Option(min=1, help="Images that are finished and kept together.")] = 32,
     batch_size: Annotated[int, typer.Option(min=1, help="Images attacked at once.")] = 32,
+    time_limit: Annotated[float | None, typer.Option(help="Seconds that an attack may take on an image.")] = None,
     quiet: Quiet = None,
 ) -> None:
     """Attacks images with every row; finished shards in the store are not repeated."""
@@ -179,7 +182,7 @@ def attack_run(
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError("--rows: must hold a list of maps with slug, attack and parameters")
     place = _device(device)
-    run_attacks(model, targets, data, entries, out, store, seed, place, shard_size, batch_size, quiet=quiet)
+    run_attacks(model, targets, data, entries, out, store, seed, place, shard_size, batch_size, quiet, time_limit)
 
 
 @app.command("table")
@@ -190,25 +193,44 @@ def table(
     out: Annotated[Path, typer.Option(help="Path without suffix; .csv, .md and .tex are added.")],
     published: Annotated[Path | None, typer.Option(help="CSV of the published table.")] = None,
 ) -> None:
-    """Writes a table: our numbers beside the published ones."""
+    """Writes a table: our numbers beside the published ones, or what several tables say together."""
     from wolfe.report.tables import write_table
 
     write_table(_read_map(spec), attacks, published, out)
+
+
+@app.command("geometry")
+@_one_line_errors
+def geometry(
+    model: Model,
+    targets: Annotated[Path, typer.Option(help="Parquet file of images and targets.")],
+    data: Data,
+    spec: Spec,
+    out: Annotated[Path, typer.Option(help="A JSON file.")],
+    device: Device = "auto",
+) -> None:
+    """Measures the geometry of a target on two outputs of a multi-label model."""
+    from wolfe.experiments.geometry import write_geometry
+
+    write_geometry(model, targets, data, _read_map(spec), out, _device(device))
 
 
 @app.command("figure")
 @_one_line_errors
 def figure(
     spec: Spec,
-    attacks: Attacks,
-    data: Data,
-    model: Model,
     out: Annotated[Path, typer.Option(help="Path without suffix; .pdf and .png are added.")],
+    results: Annotated[
+        Path | None, typer.Option(help="Folder of the study's results, for figures of attacked images.")
+    ] = None,
+    geometry: Annotated[
+        Path | None, typer.Option(help="What `wolfe geometry` wrote, for figures of the kind geometry.")
+    ] = None,
 ) -> None:
-    """Draws a figure of attacked images."""
-    from wolfe.report.figures import write_examples
+    """Draws a figure: attacked images, or the geometry of a target."""
+    from wolfe.report.figures import write_figure
 
-    write_examples(_read_map(spec), attacks, data, model, out)
+    write_figure(_read_map(spec), results, geometry, out)
 
 
 @app.command("report")
@@ -232,10 +254,19 @@ def validate(study: Annotated[Path, typer.Argument(help="A study, e.g. config/em
     plan = load_study(study)
     typer.echo(f"{plan.name}: valid ({len(plan.datasets)} data sets, {len(plan.models)} models)")
     for name, entry in plan.tables.items():
-        cut = sum(row["cut"] for row in entry["rows"])
-        typer.echo(f"  table {name}: {len(entry['rows'])} rows on {entry['model']}, {cut} cut by the budget")
+        typer.echo(f"  table {name}: {_summary(entry)}")
     for batch in plan.batches:
         typer.echo(f"  job attack_{batch.name}: {len(batch.rows)} attacks on {batch.model}, {batch.targets}")
+
+
+def _summary(table: dict[str, Any]) -> str:
+    """A resolved table in a few words."""
+    if table["kind"] == "attacks":
+        cut = sum(row["cut"] for row in table["rows"])
+        return f"{len(table['rows'])} rows on {table['model']}, {cut} cut by the budget"
+    if table["kind"] == "variants":
+        return f"{len(table['rows'])} variants of rows of other tables"
+    return f"{table['kind']}, from {', '.join(part['table'] for part in table['parts'])}"
 
 
 @app.command("list")

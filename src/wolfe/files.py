@@ -85,6 +85,12 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
+def content_checksum(content: dict[str, Any]) -> str:
+    """The SHA-256 of plain values, whatever the order of their keys and without the entry `sha256` that may hold it."""
+    values = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
 def read_json(path: Path) -> Any:
     """Reads a JSON file.
 

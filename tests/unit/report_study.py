@@ -79,7 +79,13 @@ def table_spec(name: str = "jma_04", multi_label: bool = False) -> dict[str, Any
             {"attacks": [rival, "lots"], "iteration_scale": 0.0167, "minimum_iterations": 20, "maximum_search_steps": 5}
         ],
         "rows": [
-            row("jma-a", "jma", f"JMA {jma['params']}", published=jma),
+            row(
+                "jma-a",
+                "jma",
+                f"JMA {jma['params']}",
+                parameters={"step_size": 0.05, "max_iterations": 200},
+                published=jma,
+            ),
             row(
                 "rival-cut",
                 rival,
@@ -120,9 +126,34 @@ def write_row(
 
 def write_run(folder: Path, **more: Any) -> None:
     """Writes the run.json that belongs to the files of a row."""
-    names = ("records.parquet", "adversarials.safetensors")
+    names = [path.name for path in sorted(folder.iterdir()) if path.suffix in (".parquet", ".safetensors")]
     run = {"device": "CPU (x86_64, 2 threads)", "threads": 2, "versions": VERSIONS, "seconds": 12.5, "batch_size": 32}
     write_json(folder / "run.json", run | {"outputs": {name: sha256(folder / name) for name in names}} | more)
+
+
+def write_trace(folder: Path, ranks: dict[str, list[int]], ratios: dict[str, list[float]] | None = None) -> None:
+    """Writes the trace of a row and its run: for each image the ranks, and the singular ratios, from step 1 on."""
+    ratios = ratios or {name: [0.1] * len(found) for name, found in ranks.items()}
+    kinds = (("jacobian_rank", ranks), ("jacobian_singular_ratio", ratios))
+    lines = [
+        {"image_id": image_id, "step": step, "name": name, "value": float(value)}
+        for name, values in kinds
+        for image_id, found in values.items()
+        for step, value in enumerate(found, start=1)
+    ]
+    pd.DataFrame(lines, columns=["image_id", "step", "name", "value"]).to_parquet(folder / "trace.parquet", index=False)
+    write_run(folder)
+
+
+def write_records(folder: Path, lines: list[dict[str, Any]], multi_label: bool = False) -> None:
+    """Writes a row whose records differ from made-up ones in the values given, one dict an image."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image = np.full((1, 4, 4), 0.5, dtype=np.float32)
+    base = [_record(index, bool(line.get("success", True)), multi_label) for index, line in enumerate(lines)]
+    frame = pd.DataFrame([one | distortion(image, image) | line for one, line in zip(base, lines, strict=True)])
+    frame.to_parquet(folder / "records.parquet", index=False)
+    save_file({"adversarials": np.stack([image] * len(lines))}, folder / "adversarials.safetensors")
+    write_run(folder)
 
 
 def _record(index: int, found: bool, multi_label: bool) -> dict[str, Any]:
@@ -153,7 +184,7 @@ def _record(index: int, found: bool, multi_label: bool) -> dict[str, Any]:
         "bits_reached": 10 if found else 6,
         "bits_equal": bits if found else bits - 2,
         "bits_total": bits,
-        "first_success": 10 if found else -1,
+        "first_success": (1 if index % 3 == 0 else 10) if found else 0,
         "iterations": 10 + index,
         "forwards": 20,
         "vjps": 100,

@@ -55,7 +55,7 @@ class Called:
 def test_validate_says_what_a_study_runs() -> None:
     result = call("validate", EMBEDDED)
     assert result.exit_code == 0
-    assert "table jma_04: 17 rows on digits_ecoc" in result.stdout
+    assert "table jma_04: 19 rows on digits_ecoc" in result.stdout
     assert "job attack_jma_08" in result.stdout
 
 
@@ -84,7 +84,7 @@ def test_debugging_shows_the_error_itself(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_list_names_what_there_is() -> None:
     assert all(name in call("list").stdout for name in [*attack_names(), "digits", "vgg16_ensemble", "flip_bits"])
-    assert call("list", "datasets").stdout == "datasets:\n  digits\n  scenes\n"
+    assert call("list", "datasets").stdout == "datasets:\n  digits\n  scenes\n  sequences\n"
     wrong = call("list", "colours")
     assert (wrong.exit_code, "allowed: all, attacks, datasets" in wrong.stderr) == (2, True)
 
@@ -142,22 +142,41 @@ def test_targets_and_attack_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert call("targets", "--spec", '{"rule": "all_off"}', *common).exit_code == 0
     assert write.arguments == (Path("m"), Path("d"), {"rule": "all_off"}, Path("o"), 2, "cpu")
     rows = [{"slug": "a", "attack": "jma", "parameters": {}}]
-    extra = ["--targets", "t", "--store", "s", "--rows", json.dumps(rows), "--shard-size", 4, "--batch-size", 3]
+    extra = [
+        "--targets",
+        "t",
+        "--store",
+        "s",
+        "--rows",
+        json.dumps(rows),
+        "--shard-size",
+        4,
+        "--batch-size",
+        3,
+        "--time-limit",
+        9,
+    ]
     assert call("attack-run", *common, *extra).exit_code == 0
-    assert run.arguments == (Path("m"), Path("t"), Path("d"), rows, Path("o"), Path("s"), 2, "cpu", 4, 3)
+    assert run.arguments == (Path("m"), Path("t"), Path("d"), rows, Path("o"), Path("s"), 2, "cpu", 4, 3, None, 9.0)
     wrong = call("attack-run", *common, *extra, "--rows", '{"slug": "a"}')
     assert "--rows: must hold a list of maps" in wrong.stderr
 
 
 def test_table_figure_and_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    table, figure, report = Called(), Called(), Called()
+    table, figure, geometry, report = Called(), Called(), Called(), Called()
     monkeypatch.setattr("wolfe.report.tables.write_table", table)
-    monkeypatch.setattr("wolfe.report.figures.write_examples", figure)
+    monkeypatch.setattr("wolfe.report.figures.write_figure", figure)
+    monkeypatch.setattr("wolfe.experiments.geometry.write_geometry", geometry)
     monkeypatch.setattr("wolfe.report.page.write_report", report)
     assert call("table", "--spec", "{}", "--attacks", "a", "--out", "t").exit_code == 0
     assert table.arguments == ({}, Path("a"), None, Path("t"))
-    assert call("figure", "--spec", "{}", "--attacks", "a", "--data", "d", "--model", "m", "--out", "f").exit_code == 0
-    assert figure.arguments == ({}, Path("a"), Path("d"), Path("m"), Path("f"))
+    assert call("figure", "--spec", "{}", "--results", "r", "--out", "f").exit_code == 0
+    assert figure.arguments == ({}, Path("r"), None, Path("f"))
+    assert call("figure", "--spec", "{}", "--geometry", "g.json", "--out", "f").exit_code == 0
+    assert figure.arguments == ({}, None, Path("g.json"), Path("f"))
+    places = ["--model", "m", "--targets", "t", "--data", "d", "--out", "g.json", "--device", "cpu"]
+    assert call("geometry", "--spec", "{}", *places).exit_code == 0
+    assert geometry.arguments == (Path("m"), Path("t"), Path("d"), {}, Path("g.json"), "cpu")
     assert call("report", "--spec", "{}", "--results", "r", "--rulegraph", "g", "--out", "p").exit_code == 0
     assert report.arguments == ({}, Path("r"), Path("g"), Path("p"))
 

@@ -16,7 +16,6 @@ import torch
 from wolfe.data import SOURCES, Source, Split, build_dataset, load_card, open_split
 from wolfe.data.digits import digit_splits, raw_digits
 from wolfe.data.photographs import BANDS, PHOTOGRAPHS, band, photograph
-from wolfe.data.scenes import LABELS
 from wolfe.files import sha256
 
 SEED = 7
@@ -58,7 +57,8 @@ def test_items_are_images_in_the_unit_range_with_their_label(digits, scenes):
     assert image.shape == (3, 64, 64) and label.shape == (20,) and label.dtype == torch.float32
     assert torch.equal(many.images([2, 0])[1], image)
     assert many.images([]).shape == (0, 3, 64, 64)
-    assert many.ids[12] == "test-00012" and many.class_names == LABELS and many.task == "multi"
+    assert many.ids[12] == "test-00012" and many.task == "multi" and many.label_graph is None
+    assert many.class_names == [f"{colour} {digit}" for colour in ("magenta", "green") for digit in range(10)]
 
 
 def test_scenes_show_one_to_four_labels_with_digits_of_their_class(scenes):
@@ -144,17 +144,28 @@ def test_missing_things_are_named(digits, tmp_path):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"source": "digit"}, "unknown source 'digit'; there are digits, scenes"),
+        ({"source": "digit"}, "unknown source 'digit'; there are digits, scenes, sequences"),
         ({"source": "digits", "sise": 32}, "no option 'sise'; it has size"),
         ({"source": "digits", "size": 4}, "at least 8"),
         ({"source": "scenes", "size": 100}, "from 48 to 72"),
+        ({"source": "scenes", "colours": 1}, "colours must be from 2 to 4, got 1"),
+        ({"source": "scenes", "colours": 5}, "colours must be from 2 to 4, got 5"),
+        ({"source": "scenes", "colours": "all"}, "colours must be a whole number, got 'all'"),
+        ({"source": "scenes", "colours": True}, "colours must be a whole number, got True"),
+        ({"source": "scenes", "hierarchy": 1}, "hierarchy must be true or false, got 1"),
+        ({"source": "sequences", "size": 14}, "even and at least 16 pixels, got 14"),
+        ({"source": "sequences", "size": 33}, "even and at least 16 pixels, got 33"),
+        ({"source": "sequences", "size": 32.0}, "size must be a whole number, got 32.0"),
+        ({"source": "sequences", "train": 0}, "at least 1"),
+        ({"source": "sequences", "colours": 3}, "no option 'colours'; it has size, train, validation, test"),
         ({"source": "scenes", "test": 0}, "at least 1"),
     ],
 )
 def test_a_wrong_entry_says_what_is_allowed(spec, message, tmp_path):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as raised:
         build_dataset("mine", spec, tmp_path / "out", SEED)
     assert not (tmp_path / "out").exists()
+    assert "\n" not in str(raised.value)
 
 
 def test_a_new_source_is_a_function_and_a_name(monkeypatch, tmp_path):

@@ -16,6 +16,7 @@ from wolfe.experiments.attack_run import run_attacks
 from wolfe.experiments.references import References
 from wolfe.experiments.single import attack_image
 from wolfe.experiments.targets import write_targets
+from wolfe.experiments.trace import rank_and_ratio
 from wolfe.files import read_json, sha256
 from wolfe.models import build_network, load_classifier, save_classifier
 from wolfe.report.single import write_single
@@ -78,14 +79,14 @@ def test_other_class_never_is_the_true_one(study):
 
 def test_flipped_bits_are_as_many_as_asked(study):
     _, frame = targets(study, "scenes", {"rule": "flip_bits", "bits": 7})
-    assert ((vectors(frame.true_label) != vectors(frame.target)).sum(axis=1) == 7).all()
+    assert ((vectors(frame.prediction) != vectors(frame.target)).sum(axis=1) == 7).all()
 
 
 def test_training_labels_come_from_the_training_set(study):
     _, frame = targets(study, "scenes", {"rule": "training_labels"})
     known = {tuple(label) for label in open_split(study / "scenes", "train").labels.tolist()}
     assert all(tuple(target) in known for target in vectors(frame.target).tolist())
-    assert (vectors(frame.target) != vectors(frame.true_label)).any(axis=1).all()
+    assert (vectors(frame.target) != vectors(frame.prediction)).any(axis=1).all()
 
 
 def test_all_off_is_all_off(study):
@@ -120,9 +121,9 @@ def test_impossible_rules_are_refused(study, data, rule, message):
         targets(study, data, rule, "refused")
 
 
-def run(study, data, rows, target_file, out, shard_size=2):
-    model = study / f"model-{data}"
-    run_attacks(model, target_file, study / data, rows, out, out / "store", 0, "cpu", shard_size, 2, quiet=True)
+def run(study, data, rows, target_file, out, shard_size=2, time_limit=None):
+    model, store = study / f"model-{data}", out / "store"
+    run_attacks(model, target_file, study / data, rows, out, store, 0, "cpu", shard_size, 2, True, time_limit)
 
 
 def test_records_are_whole_and_true(study, tmp_path):
@@ -148,6 +149,62 @@ def test_records_are_whole_and_true(study, tmp_path):
     assert (records.batch_size <= 2).all()
     lots = pd.read_parquet(tmp_path / "lots" / "records.parquet")
     assert set(lots.status) <= {"infeasible", "exhausted", "found"}
+
+
+def test_targets_of_images_that_need_not_be_correct_start_from_the_prediction(study):
+    _, frame = targets(study, "scenes", {"rule": "flip_bits", "bits": 3}, "predicted")
+    assert (vectors(frame.prediction) != vectors(frame.true_label)).any()
+    assert ((vectors(frame.prediction) != vectors(frame.target)).sum(axis=1) == 3).all()
+
+
+def test_images_at_their_target_are_left_out(study):
+    _, frame = targets(study, "scenes", {"rule": "all_off", "images": 3}, "off")
+    assert (vectors(frame.prediction).sum(axis=1) > 0).all()
+
+
+def test_a_traced_run_tells_the_rank_of_every_jacobian(study, tmp_path):
+    file, frame = targets(study, "scenes", {"rule": "flip_bits", "bits": 2}, "traced")
+    run(study, "scenes", [{**JMA_ROW, "trace": True}, LOTS_ROW], file, tmp_path)
+    trace = pd.read_parquet(tmp_path / "jma" / "trace.parquet")
+    assert read_json(tmp_path / "jma" / "run.json")["outputs"]["trace.parquet"] == sha256(
+        tmp_path / "jma" / "trace.parquet"
+    )
+    assert not (tmp_path / "lots" / "trace.parquet").exists()
+    records = pd.read_parquet(tmp_path / "jma" / "records.parquet").set_index("image_id")
+    ranks = trace[trace.name == "jacobian_rank"]
+    assert set(trace.name) == {"jacobian_rank", "jacobian_singular_ratio"}
+    assert ranks.value.between(1, 20).all()
+    # One Jacobian is 20 vector-Jacobian products.
+    assert (ranks.groupby("image_id").size() == (records.vjps // 20).sort_index()).all()
+    split, classifier = open_split(study / "scenes", "test"), load_classifier(study / "model-scenes")
+    first = ranks[ranks.step == 1].set_index("image_id").value
+    for name in frame.image_id:
+        _, jacobian = classifier.logits_and_jacobian(split.images([split.ids.index(name)]))
+        assert first[name] == np.linalg.matrix_rank(jacobian[0].flatten(1).numpy())
+
+
+def test_ranks_and_singular_values_are_those_of_numpy():
+    generator = torch.Generator().manual_seed(4)
+    jacobian = torch.randn(5, 6, 1, 4, 5, generator=generator)
+    jacobian[1, 3] = jacobian[1, 0]
+    jacobian[2, 1:] = 0
+    jacobian[3] = 0
+    jacobian[4, 2] = torch.nan
+    rank, ratio = rank_and_ratio(jacobian)
+    assert rank.tolist() == [6, 5, 1, 0, 0]
+    singular = np.linalg.svd(jacobian[0].flatten(1).double().numpy(), compute_uv=False)
+    assert ratio[0].item() == pytest.approx(singular[-1] / singular[0], rel=1e-6)
+    assert ratio[1].item() < 1e-6
+    assert ratio[3].item() == 0
+
+
+def test_the_time_limit_of_a_run_holds_for_rows_without_one(study, tmp_path):
+    file, _ = targets(study, "digits", {"rule": "other_class"}, "limit")
+    own = {**JMA_ROW, "slug": "own", "parameters": {**JMA_ROW["parameters"], "time_limit": 600}}
+    run(study, "digits", [JMA_ROW, own], file, tmp_path, time_limit=1e-6)
+    assert set(pd.read_parquet(tmp_path / "jma" / "records.parquet").status) == {"timed_out"}
+    assert "timed_out" not in set(pd.read_parquet(tmp_path / "own" / "records.parquet").status)
+    assert read_json(tmp_path / "jma" / "run.json")["parameters"]["time_limit"] == 1e-6
 
 
 def test_finished_shards_are_not_repeated_and_survive_a_kill(study, tmp_path, monkeypatch):

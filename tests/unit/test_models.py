@@ -12,9 +12,12 @@ from wolfe.classifier import Classifier
 from wolfe.encoding import Codebook, MultiLabel, OneHot, hadamard
 from wolfe.models import NETWORKS, build_network, load_classifier, load_description, save_classifier
 from wolfe.models.ensemble import VGG16Ensemble
+from wolfe.models.frozen_features import FrozenFeatures
 from wolfe.models.vgg import PLAN, VGG16, convolutions, dense_size
 
 TIMM = {"name": "timm", "architecture": "resnet10t", "channels": [8, 8, 8, 16], "stem_width": 8}
+INCEPTION = {"name": "inception_v3", "width": 0.125, "blocks": [2, 1, 1], "small_images": True}
+FROZEN = {"name": "frozen_features", "hidden": 16, "backbone": TIMM}
 
 
 def warmed(network):
@@ -130,6 +133,84 @@ def test_ensemble_refuses_a_bottom_of_another_width():
         ensemble().copy_bottom(VGG16(1, 10, 32, width=1 / 16))
 
 
+def test_ensemble_branches_may_have_a_width_of_their_own():
+    net = VGG16Ensemble(1, 4, 32, width=1 / 8, branch_width=1 / 16)
+    net.copy_bottom(VGG16(1, 10, 32, width=1 / 8))
+    assert net.branches[0].weight.shape == (4 * 16, 16, 3, 3)
+    assert net.dense[0].weight.shape == (4, 32, 256)
+    assert net(torch.rand(2, 1, 32, 32)).shape == (2, 4)
+
+
+def test_inception_is_timms_at_full_width():
+    timm = pytest.importorskip("timm")
+    theirs = timm.create_model("inception_v3", num_classes=7, aux_logits=False, device="meta")
+    ours = build_network({"name": "inception_v3"}, 3, 7, 299)
+    expected = {key: value.shape for key, value in theirs.state_dict().items()}
+    assert {key: value.shape for key, value in ours.state_dict().items()} == expected
+    own_padding = {key: part.padding for key, part in theirs.named_modules() if isinstance(part, nn.Conv2d)}
+    assert {key: part.padding for key, part in ours.named_modules() if isinstance(part, nn.Conv2d)} == own_padding
+    assert not any(value.is_meta for value in ours.state_dict().values())
+
+
+def test_inception_computes_what_timm_computes():
+    timm = pytest.importorskip("timm")
+    ours = warmed(build_network({"name": "inception_v3"}, 3, 7, 75))
+    theirs = timm.create_model("inception_v3", num_classes=7, aux_logits=False).eval()
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.rand(1, 3, 75, 75)
+    assert torch.equal(ours(x), theirs(x))
+
+
+def test_inception_at_an_eighth_has_an_eighth_of_each_count():
+    narrow = build_network({**INCEPTION, "blocks": [3, 4, 2]}, 1, 7, 64)
+    full = build_network({"name": "inception_v3"}, 1, 7, 299)
+    counts = [part.out_channels for part in narrow.modules() if isinstance(part, nn.Conv2d)]
+    assert [8 * count for count in counts] == [p.out_channels for p in full.modules() if isinstance(p, nn.Conv2d)]
+    assert narrow.fc.in_features == 256 and narrow.fc.out_features == 7
+    shortest = build_network(INCEPTION, 1, 7, 29)
+    assert [
+        name for name, part in shortest.named_children() if name[:5] == "Mixed" and isinstance(part, nn.Identity)
+    ] == [*("Mixed_5d", "Mixed_6c", "Mixed_6d", "Mixed_6e", "Mixed_7c")]
+    assert shortest.eval()(torch.rand(1, 1, 29, 29)).shape == (1, 7)
+
+
+@pytest.mark.parametrize(
+    "backbone", [{"name": "vgg16", "width": 1 / 32}, INCEPTION, TIMM], ids=lambda spec: spec["name"]
+)
+def test_frozen_features_are_those_of_the_trained_network(backbone):
+    source = warmed(build_network(backbone, 3, 10, 64))
+    last = [part for part in source.modules() if isinstance(part, nn.Linear)][-1]
+    x, seen = torch.rand(2, 3, 64, 64), []
+    last.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    source(x)
+    net = FrozenFeatures(3, 5, 64, backbone=backbone, hidden=16)
+    net.copy_bottom(source)
+    torch.testing.assert_close(net.features(x), seen[0])
+    assert net.head[1].in_features == last.in_features
+    assert net(x).shape == (2, 5)
+
+
+def test_frozen_features_do_not_change_in_training():
+    net = FrozenFeatures(3, 5, 64, backbone=TIMM, hidden=16)
+    kept = {key: value.clone() for key, value in net.features.state_dict().items()}
+    net.train()
+    assert net.head.training and not any(module.training for module in net.features.modules())
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    before = net.head[1].weight.clone()
+    net(torch.rand(8, 3, 64, 64)).square().sum().backward()
+    optimizer.step()
+    assert not torch.equal(net.head[1].weight, before)
+    assert all(torch.equal(value, kept[key]) for key, value in net.features.state_dict().items())
+
+
+def test_frozen_features_refuse_another_network():
+    net = FrozenFeatures(3, 5, 64, backbone=TIMM)
+    with pytest.raises(ValueError, match="is not the backbone described"):
+        net.copy_bottom(build_network({**TIMM, "channels": [8, 8, 8, 8]}, 3, 10, 64))
+    with pytest.raises(ValueError, match="features of a vgg16, inception_v3 or timm network, not VGG16Ensemble"):
+        FrozenFeatures(3, 5, 64, backbone={"name": "vgg16_ensemble", "width": 1 / 32})
+
+
 # torch's own table of derivatives for forward mode is still a script.
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
@@ -138,6 +219,8 @@ def test_ensemble_refuses_a_bottom_of_another_width():
         ({"name": "vgg16", "width": 1 / 32}, 1, 10, 32),
         ({"name": "vgg16_ensemble", "width": 1 / 32}, 3, 8, 64),
         (TIMM, 3, 20, 64),
+        (INCEPTION, 3, 20, 64),
+        (FROZEN, 3, 20, 64),
     ],
 )
 def test_networks_give_logits_and_work_in_torch_func(spec, channels, outputs, size):
@@ -153,11 +236,17 @@ def test_networks_give_logits_and_work_in_torch_func(spec, channels, outputs, si
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"name": "vgg61"}, "unknown network 'vgg61'; there are vgg16, vgg16_ensemble, timm"),
+        ({"name": "vgg61"}, "unknown network 'vgg61'; there are vgg16, vgg16_ensemble, inception_v3, frozen_features"),
         ({"name": "vgg16", "widht": 1}, "vgg16 has no option 'widht'; it has width, batch_norm, dropout"),
         ({"name": "timm"}, "needs the option 'architecture'"),
         ({"name": "timm", "architecture": "resnet10x"}, "no architecture 'resnet10x'.*resnet10t"),
         ({"name": "timm", "architecture": "resnet10t", "stem_widht": 8}, "resnet10t does not take"),
+        ({**INCEPTION, "width": 0.1}, "width must be a multiple of 1/16, at least 1/16, got 0.1"),
+        ({**INCEPTION, "width": 1 / 32}, "width must be a multiple of 1/16"),
+        ({**INCEPTION, "blocks": [1, 1, 1]}, "three counts, 2 to 3 A, 1 to 4 C, 1 to 2 E, got .1, 1, 1."),
+        ({**INCEPTION, "blocks": [3, 4]}, "blocks are three counts"),
+        ({**INCEPTION, "small_images": False}, "at least 75 pixels, or 29 with small_images, got 64"),
+        ({"name": "frozen_features"}, "needs the option 'backbone'"),
     ],
 )
 def test_a_wrong_network_says_what_is_allowed(spec, message):
@@ -191,6 +280,8 @@ def saved(folder, spec, encoding, shape):
         ({"name": "vgg16", "width": 1 / 32}, OneHot(10), (1, 32, 32)),
         ({"name": "vgg16_ensemble", "width": 1 / 32}, Codebook(hadamard(8, 5)), (1, 32, 32)),
         (TIMM, MultiLabel(20), (3, 64, 64)),
+        (INCEPTION, MultiLabel(20), (3, 64, 64)),
+        (FROZEN, MultiLabel(20), (3, 64, 64)),
     ],
 )
 def test_a_classifier_comes_back_as_it_was(spec, encoding, shape, tmp_path):
@@ -238,3 +329,38 @@ def test_lazy_names():
 
     with pytest.raises(AttributeError, match="it offers"):
         wolfe.models.load_model  # noqa: B018
+
+
+STEM = [[8, 2], [8, 1], [16, 2]]
+TRANSFORMERS = {
+    "vit": {"architecture": "vit_tiny_patch16_224", "depth": 1, "num_heads": 2},
+    "swin": {"architecture": "swin_tiny_patch4_window7_224", "window_size": 4, "depths": [1, 1], "num_heads": [2, 2]},
+}
+
+
+@pytest.mark.parametrize("kind", list(TRANSFORMERS))
+def test_a_stem_takes_the_place_of_the_patches_and_gives_as_many_tokens(kind):
+    spec = {"name": "timm", "img_size": "image", "patch_size": 4, "embed_dim": 16, **TRANSFORMERS[kind]}
+    plain, stemmed = (build_network({**spec, **more}, 3, 5, 32).eval() for more in ({}, {"stem": STEM}))
+    images = torch.rand(2, 3, 32, 32)
+    assert stemmed.patch_embed(images).shape == plain.patch_embed(images).shape
+    assert stemmed(images).shape == (2, 5)
+    convolutions = [layer for layer in stemmed.patch_embed.modules() if isinstance(layer, nn.Conv2d)]
+    assert [layer.stride[0] for layer in convolutions] == [2, 1, 2, 1]
+    # A pixel far away is nothing to a token: the stem looks at the image place by place.
+    changed = images.clone()
+    changed[:, :, -8:, -8:] = 0
+    first = [stemmed.patch_embed(item).reshape(2, -1, 16)[:, 0] for item in (images, changed)]
+    assert torch.equal(*first)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"architecture": "resnet10t", "stem": STEM}, "ResNet has no embedding of patches"),
+        ({"architecture": "vit_tiny_patch16_224", "img_size": 32, "stem": STEM}, "to the patch size, 16, not to 4"),
+    ],
+)
+def test_stems_that_do_not_fit_are_refused(spec, message):
+    with pytest.raises(ValueError, match=message):
+        build_network({"name": "timm", **spec}, 3, 5, 32)

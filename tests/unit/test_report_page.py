@@ -11,7 +11,7 @@ import networkx as nx
 import pytest
 
 from tests.unit import report_study as study
-from wolfe.files import write_json
+from wolfe.files import content_checksum, write_json
 from wolfe.report.page import write_report
 from wolfe.report.rulegraph import draw_rulegraph, layout, read_graph
 from wolfe.report.tables import write_table
@@ -50,10 +50,12 @@ class Page(HTMLParser):
     def __init__(self, text) -> None:
         super().__init__()
         self.open, self.sources, self.tags, self.words = [], [], [], []
+        self.ids = set()
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
+        self.ids |= {value for name, value in attributes if name == "id"}
         self.sources += [value for name, value in attributes if name in ("src", "href", "xlink:href") and value]
         if tag not in ("meta", "img", "link", "br"):
             self.open.append(tag)
@@ -68,15 +70,55 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
+def tables_of_study():
+    """Two tables of attacks, sub-tables of a third, and three made from the first."""
+    tables = [study.table_spec("jma_04"), study.table_spec("jma_08", multi_label=True)]
+    tables += [study.table_spec(name, multi_label=True) for name in ("jma_10a", "jma_10b")]
+    ecoc = tables[0]
+    own = {key: ecoc[key] for key in ("model", "dataset", "targets", "rule", "encoding", "images")} | {
+        "table": "jma_04"
+    }
+    part = own | {"title": ecoc["title"], "rows": ecoc["rows"][:1]}
+    variant = own | {"difference": "nothing kept", "base": ecoc["rows"][0], "variant": study.row("plain", "jma", "JMA")}
+    common = {"stands_in": "small pictures for large ones"}
+    return [
+        *tables,
+        common | {"name": "jma_one_step", "title": "One step", "kind": "one_step", "parts": [part]},
+        common | {"name": "jma_rank", "title": "The rank", "kind": "jacobian_rank", "parts": [part]},
+        common | {"name": "jma_variants", "title": "Variants", "kind": "variants", "rows": [variant]},
+    ]
+
+
+def write_figures(folder):
+    """Two pictures, and the geometry that one of them shows."""
+    for name in ("jma_01", "jma_02"):
+        (folder / "figures").mkdir(exist_ok=True)
+        (folder / "figures" / f"{name}.png").write_bytes(b"\x89PNG picture")
+    point = {"point": [0.0, 1.0], "norm": 0.25, "path": [[-1.0, -1.0]], "reached": True}
+    measured = {"outputs": [-1.0, -1.0], "gram": [[1.0, 0.0], [0.0, 1.0]], "signs": [1, 1], "lengths": [0.0]}
+    measured |= {"euclidean": point | {"norm": 0.5}, "mahalanobis": point, "labels": ["magenta 1", "green 2"]}
+    measured |= {"image_id": "test-00003", "picture": "", "model": "scenes_resnet", "asked": False}
+    measured |= {"candidates": {"images": 12, "pairs": 2280, "passed_over": 15}}
+    write_json(folder / "geometry" / "jma_01.json", measured | {"sha256": content_checksum(measured)})
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """The results of a small finished study, made once."""
     folder = tmp_path_factory.mktemp("study")
-    tables = [study.table_spec("jma_04"), study.table_spec("jma_08", multi_label=True)]
-    for table in tables:
+    rows = folder / "attacks" / "digits_ecoc" / "other_class"
+    for table in tables_of_study():
+        if "kind" in table:
+            write_table(table, folder / "attacks", None, folder / "tables" / table["name"])
+            continue
         multi_label = table["encoding"] == "multi_label"
-        attacks = study.write_attacks(folder, table, study.pictures(6, 3 if multi_label else 1, 16))
-        published = PUBLISHED / f"jma_table_{table['name'][-2:]}.csv"
+        attacks = folder / "attacks" / table["model"] / table["targets"]
+        if not attacks.exists():
+            study.write_attacks(folder, table, study.pictures(6, 3 if multi_label else 1, 16))
+        if not multi_label:
+            study.write_row(rows, "plain", study.pictures(6, 1, 16), False, (1.0, 0.05))
+            study.write_trace(rows / "jma-a", {"test-00000": [16, 15]})
+        published = PUBLISHED / f"jma_table_{'08' if multi_label else '04'}.csv"
         write_table(table, attacks, published, folder / "tables" / table["name"])
         names = study.LABELS if multi_label else study.CLASSES
         card = {"class_names": names, "image_shape": [1, 16, 16], "counts": {"test": 9, "train": 1077}}
@@ -85,8 +127,7 @@ def made(tmp_path_factory):
         metrics = {"test": scores, "epochs": 7, "seconds": 61.0, "parameters": 12345, "counts": {"test": 9}}
         write_json(folder / "models" / table["model"] / "metrics.json", metrics)
         write_json(folder / "models" / table["model"] / "run.json", {"versions": study.VERSIONS, "outputs": {}})
-    (folder / "figures").mkdir()
-    (folder / "figures" / "jma_02.png").write_bytes(b"\x89PNG picture")
+    write_figures(folder)
     (folder / "rulegraph.dot").write_text(DOT)
     return folder
 
@@ -95,10 +136,16 @@ def made(tmp_path_factory):
 def results(made, tmp_path):
     """The spec of the study and a copy of its results."""
     folder = Path(shutil.copytree(made, tmp_path / "results"))
-    tables = [study.table_spec("jma_04"), study.table_spec("jma_08", multi_label=True)]
     models = {"digits_ecoc": {"dataset": "digits", **CODED}, "scenes_resnet": {"dataset": "scenes", **MODEL}}
-    figure = {"name": "jma_02", "title": "Attacked images", "table": "jma_04", "rows": None, "image": None}
-    spec = {"study": "embedded", "title": "A study", "models": models, "tables": tables, "figures": [figure]}
+    part = {"table": "jma_04", "rows": None, "image": None, "images": 1}
+    scenes = {"table": study.table_spec("jma_08", multi_label=True), "rows": ["jma-a"], "image": None, "images": 2}
+    figures = [
+        {"name": "jma_01", "title": "The cheapest point", "kind": "geometry", "table": "jma_08", "labels": None},
+        {"name": "jma_02", "title": "Attacked images", "kind": "examples", "parts": [part, scenes]},
+    ]
+    spec = {"study": "embedded", "title": "A study", "models": models, "tables": tables_of_study()} | {
+        "figures": figures
+    }
     return spec, folder
 
 
@@ -146,6 +193,36 @@ def test_page_shows_models_tables_marks_figures_and_versions(results):
     assert "<here>" not in html
 
 
+def test_contents_link_to_everything_and_sub_tables_stand_together(results):
+    page = Page(write(results))
+    links = {source[1:] for source in page.sources if source.startswith("#")}
+    names = [f"table-{table['name']}" for table in results[0]["tables"]]
+    assert {*names, "contents", "tables", "table-10", "figure-jma_01", "figure-jma_02"} <= links
+    assert links <= page.ids
+    text = " ".join(" ".join(page.words).split())
+    assert "Table 10 10a Ten labels flipped 10b Ten labels flipped" in text
+    assert "Table 10 : 10a · 10b" in text.replace("10:", "10 :")
+
+
+def test_page_shows_derived_tables_and_both_kinds_of_figures(results):
+    text = " ".join(" ".join(Page(write(results)).words).split())
+    for expected in (
+        "4 with 16 rows, 3 made from them",
+        "9 on 6 images each",
+        "They stand in for small pictures for large ones.",
+        "done in the first iteration",
+        "the rank is not always full in the first iterations",
+        "nothing kept",
+        "Of 1 differences",
+        "A real classifier with two outputs: 'magenta 1' and 'green 2'",
+        "15 with a larger factor do not",
+        "Table 4: digits, model digits_ecoc",
+        "Table 8: scenes, model scenes_resnet",
+        "The images are those on which most of these attacks succeed: 2 of 2 reach the target",
+    ):
+        assert expected in text
+
+
 def test_page_has_the_same_bytes_each_time(results):
     assert write(results) == write(results)
 
@@ -165,6 +242,9 @@ def test_page_without_figures(results):
     [
         "tables/jma_04.csv",
         "figures/jma_02.png",
+        "geometry/jma_01.json",
+        "tables/jma_rank.csv",
+        "attacks/digits_ecoc/other_class/plain/records.parquet",
         "models/digits_ecoc/metrics.json",
         "models/digits_ecoc/run.json",
         "data/scenes/card.json",

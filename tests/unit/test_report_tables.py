@@ -150,6 +150,32 @@ def test_caption_says_what_the_table_rests_on(written):
         assert words_ in caption
 
 
+def test_caption_tells_several_budgets_and_the_time_limit(one_hot, tmp_path):
+    spec, attacks = one_hot
+    spec["budgets"].append({"attacks": ["jma"], "iteration_scale": 0.25, "minimum_iterations": 50})
+    write_table({**spec, "time_limit": 3600}, attacks, PUBLISHED / "jma_table_04.csv", tmp_path / "out")
+    caption = (tmp_path / "out.md").read_text().split("\n")[0]
+    assert "at most 5 search steps are made. Budget of JMA: the published iterations are cut to 1/4" in caption
+    assert "An image on which an attack has worked for 1 h is given up." in caption
+    assert "given up" not in words.caption(spec, summarise(spec, read_rows(spec, attacks)))
+
+
+def test_consistency_stands_only_where_labels_have_a_hierarchy(tmp_path):
+    spec = study.table_spec("jma_13", multi_label=True)
+    spec["rows"] = [study.row("jma-a", "jma", "JMA (0.1,500)"), study.row("lots", "lots", "LOTS")]
+    folder = tmp_path / "attacks"
+    study.write_records(folder / "jma-a", [{"consistent": value} for value in (True, True, False, True)], True)
+    study.write_records(folder / "lots", [{"consistent": None, "success": False}] * 4, True)
+    write_table(spec, folder, None, tmp_path / "with")
+    assert read_table(tmp_path / "with.csv")["consistent"].tolist() == [0.75, pytest.approx(np.nan, nan_ok=True)]
+    text = (tmp_path / "with.md").read_text()
+    assert "Ours: consistent" in text
+    assert "obey the hierarchy of labels" in text
+    spec["rows"] = spec["rows"][1:]
+    write_table(spec, folder, None, tmp_path / "without")
+    assert "onsistent" not in (tmp_path / "without.md").read_text()
+
+
 def test_equal_runs_under_one_budget_are_told(one_hot, tmp_path):
     spec, attacks = one_hot
     spec["rows"].append(study.row("rival-cut", "carlini_wagner", "C&W (1e-4, 5, 100)", cut=True))
@@ -268,6 +294,10 @@ def test_rows_about_other_images_are_refused(one_hot):
         (words.duration(3.2), "3.2 s"),
         (words.duration(250), "4 min 10 s"),
         (words.duration(3900), "1 h 5 min"),
+        (words.duration(7200), "2 h"),
+        (words.table_name("jma_10a"), "Table 10a"),
+        (words.table_name("jma_variants"), "jma_variants"),
+        (words.encoding_name("codebook"), "ECOC"),
         (words.share(0.0167), "1/60"),
         (words.share(0.4), "40 %"),
         (words.listed(["a", "b", "c"]), "a, b and c"),

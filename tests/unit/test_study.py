@@ -15,7 +15,7 @@ from wolfe.attacks import ATTACKS
 from wolfe.data import SOURCES
 from wolfe.study import Study, StudyError, attack_names, attack_parameters, load_study, schema
 from wolfe.study.document import ROOT, plain
-from wolfe.study.references import SOURCE_SIZES
+from wolfe.study.sources import classes_of, images_to_attack, is_multi_label
 
 EMBEDDED = ROOT / "config" / "embedded.yaml"
 TINY = ROOT / "tests" / "pipeline" / "tiny.yaml"
@@ -24,7 +24,7 @@ Keys = tuple[Any, ...]
 
 
 def small_study() -> dict[str, Any]:
-    """A valid study of three models and three tables."""
+    """A valid study of four models and three tables."""
     return {
         "study": "small",
         "seed": 1,
@@ -52,6 +52,14 @@ def small_study() -> dict[str, Any]:
                 "encoding": {"kind": "multi_label"},
                 "loss": "binary_cross_entropy",
                 "training": {"epochs": 1, "augment": {"rotate": 5}},
+            },
+            "head": {
+                "dataset": "scenes",
+                "bottom": "labels",
+                "network": {"name": "frozen_features", "hidden": 16},
+                "encoding": {"kind": "multi_label"},
+                "loss": "binary_cross_entropy",
+                "training": {"epochs": 1},
             },
         },
         "tables": {
@@ -118,6 +126,7 @@ def test_the_small_study_is_valid() -> None:
 
 
 ROW = ("tables", "first", "rows", 0)
+INCEPTION = {"name": "inception_v3", "width": 0.125, "blocks": [2, 1, 1]}
 WRONG: list[tuple[Keys, Any, str]] = [
     ((*ROW, "attack"), "jmaa", "rows[0].attack: unknown attack 'jmaa'; did you mean 'jma'? allowed: jma, "),
     ((*ROW, "step_sise"), 1, "rows[0].step_sise: unknown key; did you mean 'step_size'? allowed: attack, "),
@@ -147,15 +156,21 @@ WRONG: list[tuple[Keys, Any, str]] = [
     (("tables", "first", "rows"), "none", "tables.first.rows: must be a list, not 'none'"),
     (("tables", "a-b"), {}, "tables: 'a-b' is no name: use letters, digits and _ only"),
     (("models", "vgg", "dataset"), "digit", "models.vgg.dataset: there is no dataset 'digit'; did you mean 'digits'?"),
-    (("models", "vgg", "bottom"), "vgg", "models.vgg.bottom: only a vgg16_ensemble has one"),
+    (("models", "vgg", "bottom"), "vgg", "models.vgg.bottom: only a vgg16_ensemble or frozen_features has one"),
     (("models", "ecoc", "bottom"), ..., "models.ecoc: 'bottom' is missing"),
+    (("models", "head", "bottom"), ..., "models.head: 'bottom' is missing: frozen_features uses the layers of a"),
+    (("models", "head", "bottom"), "ecoc", "no vgg16 or inception_v3 or timm model 'ecoc'; allowed: vgg, labels"),
+    (("models", "head", "bottom"), "vgg", "models.head.bottom: vgg takes images of another shape than scenes"),
+    (("models", "labels", "network"), INCEPTION, "must be at least 75, or 29 with small_images, not 64"),
+    (("models", "labels", "network"), {**INCEPTION, "width": 0.1}, "network.width: 0.1 is not a multiple of 0.0625"),
+    (("models", "labels", "network"), {**INCEPTION, "blocks": [3, 5, 2]}, "network.blocks[1]: must be <= 4, not 5"),
     (("models", "ecoc", "bottom"), "labels", "models.ecoc.bottom: there is no vgg16 model 'labels'; allowed: vgg"),
     (("models", "ecoc", "loss"), "cross_entropy", "'cross_entropy' does not fit a codebook encoding; allowed: hinge"),
     (("models", "vgg", "dataset"), "scenes", "'one_hot' does not fit the scenes images; allowed: multi_label"),
     (("models", "vgg", "network", "widht"), 1, "models.vgg.network.widht: unknown key; did you mean 'width'?"),
     (("models", "vgg", "training", "epochs"), -1, "models.vgg.training.epochs: must be >= 1, not -1"),
     (("models", "labels", "training", "augment", "flip"), 1, "models.labels.training.augment.flip: unknown key"),
-    (("figures", "first", "table"), "firts", "figures.first.table: there is no table 'firts'; did you mean 'first'?"),
+    (("figures", "first", "table"), "firts", "figures.first.table: there is no table of attacks 'firts'; did you mean"),
     (("figures", "first", "rows"), ["JMA"], "figures.first.rows[0]: table first has no row 'JMA'"),
     (("tabels",), {}, "tabels: unknown key; did you mean 'tables'?"),
     (("seed",), ..., "the study: 'seed' is missing (required: study, seed, datasets, models, tables)"),
@@ -168,6 +183,10 @@ WRONG: list[tuple[Keys, Any, str]] = [
     (("models", "ecoc", "encoding", "length"), 8, "must be a power of two and at least 10 (the classes), not 8"),
     (("datasets", "digits", "size"), 24, "the size of dataset digits must be a multiple of 32, not 24"),
     (("datasets", "digits", "train"), 5, "datasets.digits.train: unknown key; allowed: size, source"),
+    (("datasets", "scenes", "colours"), 5, "datasets.scenes.colours: must be <= 4, not 5"),
+    (("datasets", "scenes", "hierarchy"), 1, "datasets.scenes.hierarchy: must be true or false, not 1"),
+    (("datasets", "digits"), {"source": "sequences", "size": 33}, "datasets.digits.size: 33 is not a multiple of 2"),
+    (("datasets", "digits"), {"source": "sequences"}, "must be a power of two and at least 225 (the classes), not 16"),
 ]  # fmt: skip
 
 
@@ -178,10 +197,22 @@ def test_a_wrong_study_is_told_what_is_wrong(keys: Keys, value: Any, expected: s
     assert "\n" not in message
 
 
-def test_what_is_known_of_the_sources_is_true() -> None:
-    for source, (classes, test) in SOURCE_SIZES.items():
-        built = SOURCES[source](0)
-        assert (len(built.class_names), len(built.splits["test"].images)) == (classes, test)
+@pytest.mark.parametrize("source", list(SOURCES))
+def test_what_is_known_of_the_sources_is_true(source: str) -> None:
+    built = SOURCES[source](0, **({} if source == "digits" else {"train": 1, "validation": 1}))
+    dataset = {"source": source}
+    assert len(built.class_names) == classes_of(dataset)
+    assert len(built.splits["test"].images) == images_to_attack(dataset)
+    assert (built.task == "multi") == is_multi_label(dataset)
+
+
+@pytest.mark.parametrize("colours", [2, 3, 4])
+@pytest.mark.parametrize("hierarchy", [False, True])
+def test_what_is_known_of_the_options_is_true(colours: int, hierarchy: bool) -> None:
+    options = {"colours": colours, "hierarchy": hierarchy, "train": 1, "validation": 1, "test": 2}
+    built = SOURCES["scenes"](0, **options)
+    assert len(built.class_names) == classes_of({"source": "scenes", **options})
+    assert images_to_attack({"source": "scenes", **options}) == len(built.splits["test"].images) == 2
 
 
 def test_duplicate_rows_are_refused_even_if_one_spells_out_a_default() -> None:

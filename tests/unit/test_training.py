@@ -17,6 +17,7 @@ from wolfe.models import load_classifier, train_model
 from wolfe.models import training as training_module
 from wolfe.models.augment import Augmentation
 from wolfe.models.feed import EpochBatches
+from wolfe.models.frozen_features import without_last_layer
 from wolfe.models.learner import EpochLog, TrainingOptions
 
 SEED = 11
@@ -119,6 +120,31 @@ def test_ensemble_shares_the_trained_bottom(one_hot, data, tmp_path):
     assert all(torch.equal(value, expected[key]) for key, value in classifier.net.bottom.state_dict().items())
     assert torch.equal(classifier.mean, source.mean)
     assert classifier.encoding.codewords.shape == (3, 4)
+
+
+def frozen(data, folder, bottom, training):
+    spec = {**ONE_HOT, "network": {"name": "frozen_features", "hidden": 16}, "training": {**TRAINING, **training}}
+    train_model("head", spec, data / "single", folder / "out", folder / "store", SEED, "cpu", bottom=bottom)
+    return folder / "out"
+
+
+def test_a_head_learns_on_frozen_features(one_hot, data, tmp_path):
+    folder = frozen(data, tmp_path, one_hot, {"epochs": 8})
+    classifier, source = load_classifier(folder), load_classifier(one_hot)
+    expected = without_last_layer(source.net).state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in classifier.net.features.state_dict().items())
+    assert torch.equal(classifier.mean, source.mean) and torch.equal(classifier.std, source.std)
+    assert read(folder, "classifier.json")["network"]["backbone"] == ONE_HOT["network"]
+    assert read(folder, "metrics.json")["test"]["accuracy"] >= 0.9
+    best = max(float(row["validation_accuracy"]) for row in rows(folder))
+    assert read(folder, "metrics.json")["validation"]["accuracy"] == pytest.approx(best)
+
+
+def test_frozen_features_computed_once_train_the_same_head(one_hot, data, tmp_path):
+    whole = frozen(data, tmp_path / "whole", one_hot, {"augment": {}})
+    parts = frozen(data, tmp_path / "parts", one_hot, {})
+    for one, other in zip(rows(whole), rows(parts), strict=True):
+        assert float(one["train_loss"]) == pytest.approx(float(other["train_loss"]), rel=1e-3)
 
 
 def test_multi_label_training_reports_map_and_exact_match(data, tmp_path):
@@ -236,7 +262,8 @@ def test_training_leaves_global_state_and_says_nothing(data, tmp_path, capfd):
             "augment: no option 'flip'; there are rotate, scale, shift",
         ),
         ({"training": {"augment": {"scale": 1.5}}}, "scale below 1"),
-        ({"network": {"name": "vgg16_ensemble", "width": 1 / 32}}, "needs the folder of a trained VGG16"),
+        ({"network": {"name": "vgg16_ensemble", "width": 1 / 32}}, "needs the folder of the trained network"),
+        ({"network": {"name": "frozen_features"}}, "needs the folder of the trained network"),
     ],
 )
 def test_a_wrong_entry_says_what_is_allowed(change, message, data, tmp_path):
@@ -245,9 +272,16 @@ def test_a_wrong_entry_says_what_is_allowed(change, message, data, tmp_path):
     assert not (tmp_path / "o").exists()
 
 
-def test_a_bottom_must_be_a_vgg16_and_wanted(one_hot, data, tmp_path):
-    with pytest.raises(ValueError, match="other networks take none"):
-        train_model("one", ONE_HOT, data / "single", tmp_path / "o", tmp_path / "s", SEED, bottom=one_hot)
+def test_a_bottom_must_fit_and_be_wanted(one_hot, data, tmp_path):
+    rest = (tmp_path / "o", tmp_path / "s", SEED, "cpu", one_hot)
+    with pytest.raises(ValueError, match="vgg16 takes no layers of a trained network"):
+        train_model("one", ONE_HOT, data / "single", *rest)
+    with pytest.raises(ValueError, match=r"takes images of shape \[1, 32, 32\], not \[3, 32, 32\]"):
+        train_model("two", {**MULTI, "network": {"name": "frozen_features"}}, data / "multi", *rest)
+    train_model("multi", MULTI, data / "multi", tmp_path / "multi", tmp_path / "s", SEED, "cpu")
+    ensemble = {**MULTI, "network": ECOC["network"]}
+    with pytest.raises(ValueError, match="shares the first layers of a VGG16"):
+        train_model("three", ensemble, data / "multi", *rest[:4], tmp_path / "multi")
 
 
 def test_augmentation_moves_by_what_it_says():

@@ -3,6 +3,7 @@
 # added, the job was killed) repeats nothing that is still valid.
 
 ROW_FILES = ["records.parquet", "adversarials.safetensors", "run.json"]
+TRACE_FILES = ["trace.parquet"]
 
 for batch in STUDY.batches:
 
@@ -15,13 +16,11 @@ for batch in STUDY.batches:
             card=f"{RESULTS}/data/{batch.dataset}/card.json",
             targets=f"{RESULTS}/targets/{batch.model}/{batch.targets}.parquet",
         output:
-            expand(
-                "{results}/attacks/{batch.model}/{batch.targets}/{row[slug]}/{file}",
-                results=RESULTS,
-                batch=batch,
-                row=batch.rows,
-                file=ROW_FILES,
-            ),
+            [
+                f"{RESULTS}/attacks/{batch.model}/{batch.targets}/{row['slug']}/{file}"
+                for row in batch.rows
+                for file in (ROW_FILES + TRACE_FILES if row["trace"] else ROW_FILES)
+            ],
         log:
             f"{RESULTS}/logs/attack/{batch.name}.log",
         benchmark:
@@ -43,6 +42,7 @@ for batch in STUDY.batches:
             device=LIMITS["device"],
             shard_size=LIMITS["shard_size"],
             batch_size=LIMITS["batch_size"],
+            time_limit=f"--time-limit {LIMITS['time_limit']}" if LIMITS["time_limit"] else "",
             code=code_fingerprint(
                 "wolfe.experiments.attack_run", *sorted({f"wolfe.attacks.{row['attack']}" for row in batch.rows})
             ),
@@ -52,4 +52,4 @@ for batch in STUDY.batches:
             "python -m wolfe --log {log:q} attack-run --model {params.model:q} --targets {input.targets:q} "
             "--data {params.data:q} --rows {params.rows:q} --out {params.folder:q} --store {params.store:q} "
             "--seed {params.seed} --device {params.device} "
-            "--shard-size {params.shard_size} --batch-size {params.batch_size}"
+            "--shard-size {params.shard_size} --batch-size {params.batch_size} {params.time_limit}"

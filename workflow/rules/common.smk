@@ -40,33 +40,58 @@ def bottom_of(wildcards):
     return f"{RESULTS}/models/{bottom}/weights.safetensors" if bottom else []
 
 
-def row_files(table, slugs, file):
-    """One file of the runs of some rows of a resolved table."""
-    folder = f"{RESULTS}/attacks/{table['model']}/{table['targets']}"
-    return expand("{folder}/{slug}/{file}", folder=folder, slug=sorted(set(slugs)), file=file)
+def row_files(model, targets, rows, file):
+    """One file of the runs of some rows."""
+    folder = f"{RESULTS}/attacks/{model}/{targets}"
+    return [f"{folder}/{name}/{file}" for name in sorted({row["slug"] for row in rows})]
 
 
 def table_records(wildcards):
-    """The records that a table sums up."""
+    """The records that a table sums up; for the rank of the Jacobian what was observed at every step too."""
     table = STUDY.tables[wildcards.table]
-    return row_files(table, [row["slug"] for row in table["rows"]], "records.parquet")
+    files = ["records.parquet", *(["trace.parquet"] if table["kind"] == "jacobian_rank" else [])]
+    needed = rows_needed(table)
+    return [name for model, rule, row in needed for file in files for name in row_files(model, rule, [row], file)]
 
 
 def published_of(wildcards):
     """The published table; as seen from the checkout, so that a checkout that is moved makes nothing again."""
-    name = STUDY.tables[wildcards.table]["published"]
+    name = STUDY.tables[wildcards.table].get("published")
     home = "" if os.path.samefile(workflow.basedir, os.getcwd()) else workflow.basedir
     return os.path.join(home, "config", "published", name) if name else []
 
 
+def attacks_folder(wildcards):
+    """Where a table's rows lie: in one folder, or, for a table that is made from others, in several below it."""
+    table = STUDY.tables[wildcards.table]
+    own = f"/{table['model']}/{table['targets']}" if table["kind"] == "attacks" else ""
+    return f"{RESULTS}/attacks{own}"
+
+
 def figure_input(wildcards):
-    """The runs, the model and the data set that a figure shows."""
-    figure = STUDY.figures[wildcards.figure]
-    table = figure["table"]
-    slugs = candidate_slugs(figure)
+    """The runs, the models and the data sets that a figure shows."""
+    parts = STUDY.figures[wildcards.figure]["parts"]
+    shown = [(part["table"], [{"slug": name} for name in candidate_slugs(part)]) for part in parts]
+    places = [(table["model"], table["targets"], rows) for table, rows in shown]
     return {
-        "records": row_files(table, slugs, "records.parquet"),
-        "images": row_files(table, slugs, "adversarials.safetensors"),
+        "records": sum((row_files(*place, "records.parquet") for place in places), []),
+        "images": sum((row_files(*place, "adversarials.safetensors") for place in places), []),
+        "descriptions": sorted({f"{RESULTS}/models/{table['model']}/classifier.json" for table, _ in shown}),
+        "cards": sorted({f"{RESULTS}/data/{table['dataset']}/card.json" for table, _ in shown}),
+    }
+
+
+def geometry_input(wildcards):
+    """The model, its targets and its data set, whose geometry a figure shows."""
+    table = STUDY.figures[wildcards.figure]["table"]
+    return {
+        "weights": f"{RESULTS}/models/{table['model']}/weights.safetensors",
         "description": f"{RESULTS}/models/{table['model']}/classifier.json",
+        "targets": f"{RESULTS}/targets/{table['model']}/{table['targets']}.parquet",
         "card": f"{RESULTS}/data/{table['dataset']}/card.json",
     }
+
+
+def figures_of(kind):
+    """The names of the figures of a kind, as a wildcard's constraint."""
+    return "|".join(name for name, figure in STUDY.figures.items() if figure["kind"] == kind) or "none"

@@ -1,4 +1,4 @@
-# Figures: original, perturbation and adversarial image of the attacks of a table.
+# Figures: attacked images with their perturbations, and the geometry of a target.
 
 
 rule figure:
@@ -9,6 +9,8 @@ rule figure:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png", category="Figures", subcategory="{figure}", labels={"format": "PNG"}
         ),
+    wildcard_constraints:
+        figure=figures_of("examples"),
     log:
         f"{RESULTS}/logs/figure/{{figure}}.log",
     benchmark:
@@ -20,13 +22,70 @@ rule figure:
         runtime=15,
     params:
         spec=lambda wildcards: json.dumps(STUDY.figures[wildcards.figure]),
-        attacks=lambda wildcards, input: os.path.dirname(os.path.dirname(input.records[0])),
-        data=lambda wildcards, input: os.path.dirname(input.card),
-        model=lambda wildcards, input: os.path.dirname(input.description),
+        results=RESULTS,
         stem=lambda wildcards, output: os.path.splitext(output.png)[0],
         code=code_fingerprint("wolfe.report.figures"),
     message:
         "Figure {wildcards.figure}"
     shell:
-        "python -m wolfe --log {log:q} figure --spec {params.spec:q} --attacks {params.attacks:q} "
-        "--data {params.data:q} --model {params.model:q} --out {params.stem:q}"
+        "python -m wolfe --log {log:q} figure --spec {params.spec:q} --results {params.results:q} --out {params.stem:q}"
+
+
+rule geometry:
+    input:
+        unpack(geometry_input),
+    output:
+        f"{RESULTS}/geometry/{{figure}}.json",
+    wildcard_constraints:
+        figure=figures_of("geometry"),
+    log:
+        f"{RESULTS}/logs/geometry/{{figure}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/geometry/{{figure}}.tsv"
+    conda:
+        "../../envs/attacks.yaml"
+    threads: all_cores
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=GPUS,
+    params:
+        spec=lambda wildcards: json.dumps(STUDY.figures[wildcards.figure]),
+        model=lambda wildcards, input: os.path.dirname(input.weights),
+        data=lambda wildcards, input: os.path.dirname(input.card),
+        device=LIMITS["device"],
+        code=code_fingerprint("wolfe.experiments.geometry"),
+    message:
+        "Measuring the geometry for figure {wildcards.figure}"
+    shell:
+        "python -m wolfe --log {log:q} geometry --model {params.model:q} --targets {input.targets:q} "
+        "--data {params.data:q} --spec {params.spec:q} --out {output:q} --device {params.device}"
+
+
+rule geometry_figure:
+    input:
+        geometry=f"{RESULTS}/geometry/{{figure}}.json",
+    output:
+        pdf=f"{RESULTS}/figures/{{figure}}.pdf",
+        png=report(
+            f"{RESULTS}/figures/{{figure}}.png", category="Figures", subcategory="{figure}", labels={"format": "PNG"}
+        ),
+    wildcard_constraints:
+        figure=figures_of("geometry"),
+    log:
+        f"{RESULTS}/logs/figure/{{figure}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/figure/{{figure}}.tsv"
+    conda:
+        "../../envs/report.yaml"
+    resources:
+        mem_mb=2500,
+        runtime=15,
+    params:
+        spec=lambda wildcards: json.dumps(STUDY.figures[wildcards.figure]),
+        stem=lambda wildcards, output: os.path.splitext(output.png)[0],
+        code=code_fingerprint("wolfe.report.geometry"),
+    message:
+        "Figure {wildcards.figure}"
+    shell:
+        "python -m wolfe --log {log:q} figure --spec {params.spec:q} --geometry {input.geometry:q} --out {params.stem:q}"

@@ -1,4 +1,20 @@
-# The report, and the graph of the rules in it.
+# The report, and what it shows of the study itself: its resolved form and the graph of the rules.
+
+
+rule resolved_study:
+    output:
+        f"{RESULTS}/study.json",
+    log:
+        f"{RESULTS}/logs/resolved_study.log",
+    localrule: True
+    conda:
+        "../../envs/report.yaml"
+    params:
+        content=lambda wildcards: STUDY.report_spec(),
+    message:
+        "Writing the resolved study"
+    script:
+        "../scripts/write_json.py"
 
 
 rule rulegraph:
@@ -24,7 +40,9 @@ rule report:
         metrics=expand("{results}/models/{name}/metrics.json", results=RESULTS, name=STUDY.models),
         runs=expand("{results}/models/{name}/run.json", results=RESULTS, name=STUDY.models),
         cards=expand("{results}/data/{name}/card.json", results=RESULTS, name=STUDY.datasets),
+        geometry=[f"{RESULTS}/geometry/{name}.json" for name, entry in STUDY.figures.items() if entry["kind"] == "geometry"],
         graph=f"{RESULTS}/rulegraph.dot",
+        study=f"{RESULTS}/study.json",
     output:
         f"{RESULTS}/report.html",
     log:
@@ -37,11 +55,10 @@ rule report:
         mem_mb=1500,
         runtime=15,
     params:
-        spec=lambda wildcards: json.dumps(STUDY.report_spec()),
         results=lambda wildcards, output: os.path.dirname(output[0]),
         code=code_fingerprint("wolfe.report.page"),
     message:
         "Writing {output}"
     shell:
-        "python -m wolfe --log {log:q} report --spec {params.spec:q} --results {params.results:q} "
+        "python -m wolfe --log {log:q} report --spec {input.study:q} --results {params.results:q} "
         "--rulegraph {input.graph:q} --out {output:q}"

@@ -22,7 +22,7 @@ rule table:
         runtime=15,
     params:
         spec=lambda wildcards: json.dumps(STUDY.tables[wildcards.table]),
-        attacks=lambda wildcards, input: os.path.dirname(os.path.dirname(input.records[0])),
+        attacks=attacks_folder,
         published=lambda wildcards, input: f"--published {shlex.quote(input.published)}" if input.published else "",
         stem=lambda wildcards, output: os.path.splitext(output.csv)[0],
         code=code_fingerprint("wolfe.report.tables"),

@@ -14,6 +14,10 @@ from wolfe.attacks.ecoc_attack import ECOCAttack
 from wolfe.attacks.jma import JMA
 from wolfe.attacks.lots import LOTS
 from wolfe.attacks.ml_carlini_wagner import MLCarliniWagner
+from wolfe.attacks.ml_deepfool import MLDeepFool
+from wolfe.attacks.mla_lp import MLALP
+from wolfe.attacks.problem import Observation
+from wolfe.attacks.sema_ml import SemAML
 
 ATTACKS: dict[str, type[Attack]] = {
     "jma": JMA,
@@ -21,18 +25,25 @@ ATTACKS: dict[str, type[Attack]] = {
     "ecoc_attack": ECOCAttack,
     "ml_carlini_wagner": MLCarliniWagner,
     "lots": LOTS,
+    "ml_deepfool": MLDeepFool,
+    "mla_lp": MLALP,
+    "sema_ml": SemAML,
 }
 
 __all__ = [
     "ATTACKS",
     "JMA",
     "LOTS",
+    "MLALP",
     "Attack",
     "AttackResult",
     "CarliniWagner",
     "Context",
     "ECOCAttack",
     "MLCarliniWagner",
+    "MLDeepFool",
+    "Observation",
+    "SemAML",
     "Status",
     "build",
 ]

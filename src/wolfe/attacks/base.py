@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from wolfe.attacks.problem import Problem
+from wolfe.attacks.problem import Observation, Problem
 from wolfe.classifier import Classifier, ready_for_attack
+from wolfe.encoding import Encoding
+from wolfe.label_graph import LabelGraph
 
 # Differences this small come from resampling or from a trip through another number type, not from another range.
 _RANGE_NOISE = 1e-4
@@ -55,14 +57,16 @@ class Context:
         seed: of all random draws.
         labels: the true labels, for untargeted attacks.
         reference_logits: (B, n), a point of logit space for every image's target (LOTS); NaN rows where there is none.
-        observer: called as `observer(step, images, logits)` with the images still in work.
+        observer: called at every step with an :class:`Observation` of the images still in work.
+        label_graph: which labels imply which, for data sets whose labels have a hierarchy (SemA-ML).
     """
 
     image_ids: list[str] | None = None
     seed: int = 0
     labels: Tensor | None = None
     reference_logits: Tensor | None = None
-    observer: Callable[[int, Tensor, Tensor], None] | None = None
+    observer: Callable[[Observation], None] | None = None
+    label_graph: LabelGraph | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,10 @@ class Attack(ABC):
         """Names of the fields of :class:`Context` that this attack cannot do without."""
         return ()
 
+    def serves(self, encoding: Encoding) -> bool:  # noqa: ARG002 (attacks that serve only some look at it)
+        """Whether the attack can work on an encoding; most can on all."""
+        return True
+
     @property
     def keeps_range(self) -> bool:
         """Whether the returned images lie in [0, 1]; only options that repeat released code say no."""
@@ -141,9 +149,13 @@ class Attack(ABC):
         Raises:
             TypeError: `images` is no float tensor.
             ValueError: images or targets of a wrong shape or range, NaN in the images, or a context that lacks
-                what the attack requires.
+                what the attack requires, or an encoding it does not serve.
         """
         context = context or Context()
+        if not self.serves(classifier.encoding):
+            raise ValueError(
+                f"{type(self).__name__} does not work on the encoding {type(classifier.encoding).__name__}"
+            )
         if targets is None:
             raise ValueError(f"{type(self).__name__} is a targeted attack: give targets")
         self._check_context(context)

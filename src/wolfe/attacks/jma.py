@@ -40,9 +40,14 @@ class JMA(Attack):
         clip: keep images in [0, 1] (the paper); the released one-hot and ECOC code does not.
         search: "paper" keeps the nearest bisected image that reaches the target; "inert" keeps the full step, as
             the released multi-label code ends up doing.
+        search_from: where the bisection begins: "present" is the image before the last step (Algorithm 1 and the
+            released code), "original" the image as it came, as the prose above Algorithm 1 says.
         keep: "adversarial", or "highest_psnr" as in the released one-hot and ECOC code: the bisected image nearest
             to the original, whether or not it reaches the target. It usually does not, and then counts as a
             failure here, where success is judged on the returned image; `first_success` tells what was reached.
+        judge: what decides on the way whether an image is at its target: "outputs" is the encoding's own decision;
+            "logits" the codeword with the largest correlation to the logits before tanh, as in the released ECOC
+            code. Other encodings decide alike by both. The verdict is always the encoding's.
     """
 
     step_size: float = 0.5
@@ -51,13 +56,17 @@ class JMA(Attack):
     margin: float = 0.0
     clip: bool = True
     search: Literal["paper", "inert"] = "paper"
+    search_from: Literal["present", "original"] = "present"
     keep: Literal["adversarial", "highest_psnr"] = "adversarial"
+    judge: Literal["outputs", "logits"] = "outputs"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "step_size", "max_iterations")
         require_choice(self, "search", "paper", "inert")
+        require_choice(self, "search_from", "present", "original")
         require_choice(self, "keep", "adversarial", "highest_psnr")
+        require_choice(self, "judge", "outputs", "logits")
         require_at_least_zero(self, "search_steps", "margin")
 
     @property
@@ -85,9 +94,9 @@ class JMA(Attack):
             if len(active) == 0:
                 break
             logits, jacobian = problem.logits_and_jacobian(present[active], active)
-            problem.observe(iteration, present[active], logits)
+            problem.observe(iteration, active, present[active], logits, jacobian)
             problem.iterations[active] = iteration
-            there = problem.reached(logits, active)
+            there = self._there(problem, logits, active)
             self._arrive(problem, found, active[there], iteration)
             finite = logits.isfinite().all(dim=1) & jacobian.flatten(1).isfinite().all(dim=1)
             going = problem.continuing(active, finite) & ~there
@@ -102,7 +111,7 @@ class JMA(Attack):
             if len(active) == 0:
                 continue
             origin[active], move[active] = present[active], delta
-            there = problem.reached(problem.logits(self._bounded(present[active] + delta), active), active)
+            there = self._there(problem, problem.logits(self._bounded(present[active] + delta), active), active)
             self._arrive(problem, found, active[there], iteration)
             active, delta, length = active[~there], delta[~there], length[~there]
             move[active] = self.step_size * delta / length[:, None, None, None]
@@ -114,8 +123,14 @@ class JMA(Attack):
     def _judge_last_step(self, problem: Problem, present: Tensor, found: Tensor, active: Tensor) -> None:
         """The last partial step may have arrived: that is seen where the next iteration would begin."""
         if len(active):
-            there = problem.reached(problem.logits(present[active], active), active)
+            there = self._there(problem, problem.logits(present[active], active), active)
             self._arrive(problem, found, active[there], self.max_iterations + 1)
+
+    def _there(self, problem: Problem, logits: Tensor, index: Tensor) -> Tensor:
+        """Whether (b,) logits count as at their target on the way."""
+        if self.judge == "outputs":
+            return problem.reached(logits, index)
+        return problem.region(index).violations(logits).amax(dim=1) < 0
 
     def _bounded(self, images: Tensor) -> Tensor:
         return images.clamp(0, 1) if self.clip else images
@@ -152,18 +167,21 @@ class JMA(Attack):
         return self.margin + rounding
 
     def _shorten(self, problem: Problem, index: Tensor, origin: Tensor, move: Tensor) -> None:
-        """The bisection along the last move (Algorithm 1, lines 8 to 16)."""
+        """The bisection of the last move, or of the way from the original (Algorithm 1, lines 8 to 16)."""
         if len(index) == 0:
             return
         origin, move = origin[index], move[index]
         best = self._bounded(origin + move)
+        if self.search_from == "original":
+            origin = problem.start[index]
+            move = best - origin
         low = torch.zeros(len(index), dtype=origin.dtype, device=origin.device)
         high = torch.ones_like(low)
         nearest = torch.full_like(low, torch.inf)
         for _ in range(self.search_steps if self.search == "paper" else 0):
             middle = (low + high) / 2
             tried = self._bounded(origin + middle[:, None, None, None] * move)
-            there = problem.reached(problem.logits(tried, index), index)
+            there = self._there(problem, problem.logits(tried, index), index)
             high, low = torch.where(there, middle, high), torch.where(there, low, middle)
             if self.keep == "highest_psnr":
                 distance = (tried - problem.start[index]).flatten(1).norm(dim=1)

@@ -24,7 +24,7 @@ class MLCarliniWagner(PenaltyAttack):
 
     Attributes:
         as_released: as the released code does: the constant has no effect (1 in every run), and the image returned
-            is the first one with the most target bits, not the nearest.
+            is the first one with the most target bits, not the nearest. The time limit is looked at between runs.
     """
 
     learning_rate: float = 1e-2
@@ -41,3 +41,8 @@ class MLCarliniWagner(PenaltyAttack):
     def keeps_first(self) -> bool:
         """The first image at the target is returned, not the nearest, as the released code does."""
         return self.as_released
+
+    @property
+    def watches_clock(self) -> bool:
+        """The released code looks at the clock between constants only."""
+        return not self.as_released

@@ -71,6 +71,11 @@ class PenaltyAttack(Attack):
         """Whether the first image at the target is returned instead of the nearest."""
         return False
 
+    @property
+    def watches_clock(self) -> bool:
+        """Whether the time limit can end a run of Adam, and not only the search between runs."""
+        return True
+
     def _next_constant(self, constant: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         return torch.where(upper.isinf(), constant * 10, (lower + upper) / 2)
 
@@ -88,6 +93,8 @@ class PenaltyAttack(Attack):
             upper[index] = torch.where(hit, constant[index], upper[index])
             lower[index] = torch.where(hit, lower[index], constant[index])
             constant = self._next_constant(constant, lower, upper)
+            if not self.watches_clock:
+                problem.continuing(index, torch.ones_like(hit))
 
     def _descend(self, problem: Problem, books: _Books, index: Tensor, variable: Tensor, constant: Tensor) -> Tensor:
         """One run of Adam; returns for which images (b,) any of its iterates reached the target."""
@@ -101,13 +108,14 @@ class PenaltyAttack(Attack):
             images = (tanh + 1) / 2
             weighted = partial(self._weighted, problem, index, self._weight(constant))
             logits, penalty, gradient = problem.gradient(images, index, weighted)
-            problem.observe(iteration, images, logits)
+            problem.observe(iteration, index, images, logits)
             shift = images - problem.start[index]
             loss = shift.flatten(1).square().sum(dim=1) + penalty
             hit[place] |= books.enter(index, images, logits, iteration)
             slope = (gradient + 2 * shift) * (1 - tanh.square()) / 2
             variable, first, second = _adam(variable, slope, first, second, iteration, self.learning_rate)
-            going = problem.continuing(index, loss.isfinite() & slope.flatten(1).isfinite().all(dim=1))
+            finite = loss.isfinite() & slope.flatten(1).isfinite().all(dim=1)
+            going = problem.continuing(index, finite, watch=self.watches_clock)
             if self.abort_early and iteration % check_every == 0:
                 going &= loss <= 0.9999 * previous
                 previous = loss

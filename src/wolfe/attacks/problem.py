@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,12 +17,32 @@ if TYPE_CHECKING:
     from wolfe.attacks.base import Context
 
 
+@dataclass(frozen=True)
+class Observation:
+    """What an observer is told at a step of an attack.
+
+    Attributes:
+        step: of the attack, as its paper counts.
+        index: positions (b,) in the batch of the images still in work.
+        images: (b, C, H, W), as they are at this step.
+        logits: theirs, (b, n).
+        jacobian: of the logits by the image (b, n, C, H, W), from attacks that work it out.
+    """
+
+    step: int
+    index: Tensor
+    images: Tensor
+    logits: Tensor
+    jacobian: Tensor | None = None
+
+
 class Problem:
     """A batch under attack. `index` always means positions (b,) in the batch.
 
     Attributes:
         start: the images (B, C, H, W) as they came.
         target: their targets.
+        start_logits: (B, n), theirs; there once the problem has begun.
         result: the images to return; at first the start.
         ended: how images ended that did not simply run out of iterations, by position.
         iterations, first_success, forwards, vjps, jvps, seconds: (B,), see AttackResult.
@@ -43,6 +64,7 @@ class Problem:
         self.context = context
         self.time_limit = time_limit
         self.result = images.clone()
+        self.start_logits = images.new_zeros(len(images), self.encoding.size)
         self.ended: dict[int, str] = {}
         zeros = torch.zeros(len(images), dtype=torch.long, device=images.device)
         self.iterations, self.first_success = zeros.clone(), zeros.clone()
@@ -62,6 +84,7 @@ class Problem:
                 f"the network returns logits of shape {tuple(logits.shape)}, but its encoding "
                 f"{type(self.encoding).__name__} has {self.encoding.size} outputs"
             )
+        self.start_logits = logits
         self.end(everything[~logits.isfinite().all(dim=1)], "not_finite")
         self.end(everything[self.encoding.reached(logits, self.target)], "already_there")
         self.tick(everything)
@@ -97,17 +120,25 @@ class Problem:
 
         One forward pass and one vector-Jacobian product each.
         """
+        logits, values, gradients = self.gradients(images, index, lambda logits: objective(logits)[:, None])
+        return logits, values[:, 0], gradients[:, 0]
+
+    def gradients(
+        self, images: Tensor, index: Tensor, objectives: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (b, n), k objectives of the logits (b, k) and their gradients (b, k, C, H, W) by the image.
+
+        One forward pass and k vector-Jacobian products each.
+        """
         self.forwards[index] += 1
-        self.vjps[index] += 1
         with torch.enable_grad():
             inputs = images.detach().requires_grad_(True)
             logits = self.classifier(inputs)
-            values = objective(logits)
-            if values.requires_grad:
-                (gradient,) = torch.autograd.grad(values.sum(), inputs, allow_unused=True)
-            else:
-                gradient = None
-        return logits.detach(), values.detach(), torch.zeros_like(images) if gradient is None else gradient
+            values = objectives(logits)
+            parts = values.sum(dim=0).unbind()
+            slopes = [_slope(part, inputs, retain=part is not parts[-1]) for part in parts]
+        self.vjps[index] += len(slopes)
+        return logits.detach(), values.detach(), torch.stack(slopes, dim=1)
 
     def reached(self, logits: Tensor, index: Tensor) -> Tensor:
         """Whether (b,) logits decide for the target, in full."""
@@ -125,10 +156,13 @@ class Problem:
         """Makes images the ones to return."""
         self.result[index] = images
 
-    def observe(self, step: int, images: Tensor, logits: Tensor) -> None:
-        """Tells the observer, if there is one."""
-        if self.context.observer is not None:
-            self.context.observer(step, images, logits)
+    def observe(self, step: int, index: Tensor, images: Tensor, logits: Tensor, jacobian: Tensor | None = None) -> None:
+        """Tells the observer, if there is one; its time is not the attack's."""
+        if self.context.observer is None:
+            return
+        begin = time.perf_counter()
+        self.context.observer(Observation(step, index, images, logits, jacobian))
+        self._clock += time.perf_counter() - begin
 
     def tick(self, index: Tensor) -> Tensor:
         """Shares the time since the last tick among images; returns which (b,) of them are still within the limit."""
@@ -145,9 +179,22 @@ class Problem:
             return torch.ones_like(index, dtype=torch.bool)
         return (self.seconds[on_processor] <= self.time_limit).to(index.device)
 
-    def continuing(self, index: Tensor, finite: Tensor) -> Tensor:
-        """Which (b,) images go on: those with finite values and time left; the others are noted as ended."""
+    def continuing(self, index: Tensor, finite: Tensor, *, watch: bool = True) -> Tensor:
+        """Which (b,) images go on: those with finite values and time left; the others are noted as ended.
+
+        Without `watch` the time is shared out, but the limit is left to a later call.
+        """
         self.end(index[~finite], "not_finite")
         in_time = self.tick(index)
+        if not watch:
+            return finite
         self.end(index[~in_time & finite], "timed_out")
         return finite & in_time
+
+
+def _slope(value: Tensor, inputs: Tensor, *, retain: bool) -> Tensor:
+    """The gradient of a number by the inputs; zeros where it does not depend on them."""
+    if not value.requires_grad:
+        return torch.zeros_like(inputs)
+    (slope,) = torch.autograd.grad(value, inputs, retain_graph=retain, allow_unused=True)
+    return torch.zeros_like(inputs) if slope is None else slope

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from wolfe.data.digits import build_digits
 from wolfe.data.scenes import build_scenes
+from wolfe.data.sequences import build_sequences
 from wolfe.data.source import Builder, Source, Split
 from wolfe.data.writer import write_source
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SOURCES", "ImageSet", "Source", "Split", "build_dataset", "load_card", "open_split"]
 
-SOURCES: dict[str, Builder] = {"digits": build_digits, "scenes": build_scenes}
+SOURCES: dict[str, Builder] = {"digits": build_digits, "scenes": build_scenes, "sequences": build_sequences}
 
 
 def build_dataset(name: str, spec: dict[str, Any], folder: Path, seed: int) -> None:
@@ -34,17 +35,20 @@ def build_dataset(name: str, spec: dict[str, Any], folder: Path, seed: int) -> N
         seed: the study's seed.
 
     Raises:
-        ValueError: an unknown source or option; the message lists those there are.
+        ValueError: an unknown source or option (the message lists those there are), or a wrong value of one.
     """
     options = dict(spec)
     origin = options.pop("source", None)
     if origin not in SOURCES:
         raise ValueError(f"data set {name!r}: unknown source {origin!r}; there are {', '.join(SOURCES)}")
     builder = SOURCES[origin]
-    allowed = [key for key in inspect.signature(builder).parameters if key != "seed"]
-    for key in options:
+    allowed = {key: entry.default for key, entry in inspect.signature(builder).parameters.items() if key != "seed"}
+    for key, value in options.items():
         if key not in allowed:
             raise ValueError(f"data set {name!r}: {origin} has no option {key!r}; it has {', '.join(allowed)}")
+        if type(value) is not type(allowed[key]):
+            wanted = "true or false" if isinstance(allowed[key], bool) else "a whole number"
+            raise ValueError(f"data set {name!r}: {key} must be {wanted}, got {value!r}")
     write_source(name, origin, builder(seed, **options), Path(folder))
 
 

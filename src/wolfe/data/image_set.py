@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 from wolfe.data.source import SPLITS
 from wolfe.data.writer import card_checksum
 from wolfe.files import checked, read_json
+from wolfe.label_graph import LabelGraph
 
 
 class ImageSet(Dataset[tuple[Tensor, Tensor]]):
@@ -34,6 +35,7 @@ class ImageSet(Dataset[tuple[Tensor, Tensor]]):
         class_names: what labels mean.
         task: "single" or "multi".
         shape: (C, H, W).
+        label_graph: which labels imply which, where there is a hierarchy.
         columns: the further columns by name, as lists (what each picture was made from).
     """
 
@@ -41,6 +43,8 @@ class ImageSet(Dataset[tuple[Tensor, Tensor]]):
         self.class_names: list[str] = card["class_names"]
         self.task: str = card["task"]
         self.shape: tuple[int, int, int] = tuple(card["image_shape"])
+        parents = card.get("label_parents")
+        self.label_graph = LabelGraph(parents=tuple(parents)) if parents is not None else None
         table = rows.data
         self.ids: list[str] = table.column("image_id").to_pylist()
         self._images = table.column("image")

@@ -1,8 +1,9 @@
-"""Multi-label scenes: one to four real handwritten digits, in two colours, on real photographs.
+"""Multi-label scenes: one to four real handwritten digits, in two to four colours, on real photographs.
 
-Twenty labels, as many as VOC has: ten digits times two colours. A label is on if that digit stands in that
-colour. The digits of a split come from the same split of the digits, the ground from the split's own band of
-each photograph, so nothing seen in the test pictures was seen in training.
+With two colours twenty labels, as many as VOC has: ten digits times two colours. A label is on if that digit stands
+in that colour; a hierarchy adds labels that follow from these. The digits of a split come from the same split of
+the digits, the ground from the split's own band of each photograph, so nothing seen in the test pictures was seen in
+training.
 """
 
 from __future__ import annotations
@@ -13,12 +14,10 @@ from PIL import Image, ImageFilter
 
 from wolfe.data.digits import CLASSES, digit_splits, enlarged, raw_digits
 from wolfe.data.photographs import PHOTOGRAPHS, band, photograph, revision
+from wolfe.data.scene_labels import COLOURS, SceneLabels
 from wolfe.data.source import SPLITS, Source, Split
 from wolfe.seeding import numpy_generator
 
-# Hues that the photographs hardly hold; the dark seam keeps them legible on bright ground.
-COLOURS = {"magenta": (255, 60, 215), "green": (70, 255, 90)}
-LABELS = [f"{colour} {digit}" for colour in COLOURS for digit in range(CLASSES)]
 MOST_DIGITS = 4
 _SEAM = 0.6
 _WIDEST_CROP = 2.0
@@ -26,54 +25,73 @@ _WIDEST_CROP = 2.0
 Box = tuple[int, int, int, int]
 
 
-def build_scenes(seed: int, *, size: int = 64, train: int = 4800, validation: int = 1000, test: int = 1000) -> Source:
-    """The scenes as RGB pictures with twenty labels.
+def build_scenes(
+    seed: int,
+    *,
+    size: int = 64,
+    colours: int = 2,
+    hierarchy: bool = False,
+    train: int = 4800,
+    validation: int = 1000,
+    test: int = 1000,
+) -> Source:
+    """The scenes as RGB pictures with ten labels a colour, or thirteen in a hierarchy.
 
     Args:
         seed: the study's seed; picture k of a split depends on it, the split and k alone.
         size: height and width in pixels, from 48 to 72 (the narrowest band of a photograph).
+        colours: how many colours the digits have, from 2 to 4.
+        hierarchy: also label each colour, and its even and its odd digits; the pictures stay the same.
         train: pictures in the training split.
         validation: pictures in the validation split.
         test: pictures in the test split.
 
     Raises:
-        ValueError: a size or count out of range.
+        ValueError: a size, count or number of colours out of range.
     """
     counts = dict(zip(SPLITS, (train, validation, test), strict=True))
     if not 48 <= size <= 72:
         raise ValueError(f"scenes: size must be from 48 to 72 pixels, got {size}")
+    if not 2 <= colours <= len(COLOURS):
+        raise ValueError(f"scenes: colours must be from 2 to {len(COLOURS)}, got {colours}")
     if min(counts.values()) < 1:
         raise ValueError(f"scenes: train, validation and test must be at least 1, got {counts}")
     members = digit_splits(seed)
+    labels = SceneLabels(colours=colours, hierarchy=hierarchy)
+    *others, last = labels.colour_names
+    implied = " Each colour, and its even and its odd digits, are labels too." if hierarchy else ""
     return Source(
         task="multi",
-        class_names=LABELS,
-        splits={name: _split(seed, name, counts[name], size, members[name]) for name in SPLITS},
+        class_names=labels.names,
+        splits={name: _split(seed, name, counts[name], size, members[name], labels) for name in SPLITS},
         revision=f"{revision()}, digits of scikit-learn",
         provenance=(
             f"Crops of {len(PHOTOGRAPHS)} photographs that ship inside scikit-image, scaled to {size}x{size}, "
-            f"with one to {MOST_DIGITS} handwritten digits of scikit-learn in {' or '.join(COLOURS)}. Each split "
-            "has its own digits and its own vertical band of every photograph (60, 20 and 20 % of the width)."
+            f"with one to {MOST_DIGITS} handwritten digits of scikit-learn in {', '.join(others)} or {last}. Each "
+            "split has its own digits and its own vertical band of every photograph (60, 20 and 20 % of the width)."
+            f"{implied}"
         ),
         column_types={
             "photograph": "string",
             "crop": ["int32"],
             "digits": ["int32"],
         },
+        label_parents=labels.parents,
     )
 
 
-def _split(seed: int, name: str, count: int, size: int, members: NDArray[np.int64]) -> Split:
+def _split(seed: int, name: str, count: int, size: int, members: NDArray[np.int64], scene_labels: SceneLabels) -> Split:
     images, labels, photographs, crops, digits = [], [], [], [], []
     for index in range(count):
         random = numpy_generator(seed, "scenes", name, str(index))
         chosen = PHOTOGRAPHS[random.integers(len(PHOTOGRAPHS))]
         crop = _crop(random, band(chosen, name), size)
         ground = photograph(chosen).resize((size, size), Image.Resampling.BICUBIC, box=crop, reducing_gap=2.0)
-        on = sorted(random.choice(len(LABELS), size=random.integers(1, MOST_DIGITS + 1), replace=False).tolist())
-        used = [_pick(random, members, label % CLASSES) for label in on]
-        images.append(_draw(random, np.asarray(ground), on, used))
-        labels.append(on)
+        shown = random.choice(scene_labels.things, size=random.integers(1, MOST_DIGITS + 1), replace=False)
+        things = sorted(shown.tolist())
+        used = [_pick(random, members, thing % CLASSES) for thing in things]
+        images.append(_draw(random, np.asarray(ground), things, used))
+        labels.append(scene_labels.of(things))
         photographs.append(chosen)
         crops.append(list(crop))
         digits.append(used)
@@ -97,16 +115,16 @@ def _pick(random: np.random.Generator, members: NDArray[np.int64], digit: int) -
 
 
 def _draw(
-    random: np.random.Generator, ground: NDArray[np.uint8], labels: list[int], digits: list[int]
+    random: np.random.Generator, ground: NDArray[np.uint8], things: list[int], digits: list[int]
 ) -> NDArray[np.uint8]:
     """The digits on the ground (H, W, 3), each in its own quarter, at a random size and place in it."""
     canvas = ground.astype(np.float32)
     cell = ground.shape[0] // 2
-    quarters = random.permutation(MOST_DIGITS)[: len(labels)]
-    for label, digit, quarter in zip(labels, digits, quarters.tolist(), strict=True):
+    quarters = random.permutation(MOST_DIGITS)[: len(things)]
+    for thing, digit, quarter in zip(things, digits, quarters.tolist(), strict=True):
         side = int(random.integers(5 * cell // 8, 7 * cell // 8 + 1))
         y, x = (int(random.integers(cell - side + 1)) for _ in range(2))
-        colour = list(COLOURS.values())[label // CLASSES]
+        colour = list(COLOURS.values())[thing // CLASSES]
         top, left = (quarter // 2) * cell, (quarter % 2) * cell
         _blend(canvas[top : top + cell, left : left + cell], digit, side, (y, x), colour)
     return np.round(canvas).clip(0, 255).astype(np.uint8)

@@ -39,6 +39,7 @@ class Source:
         revision: the version of what the pictures come from.
         provenance: two or three sentences for a reader.
         column_types: the Arrow type of each further column ("string", "int32"); one in a list holds lists.
+        label_parents: in a hierarchy, for each label the index of the label it implies, None for a root.
     """
 
     task: Task
@@ -47,6 +48,7 @@ class Source:
     revision: str
     provenance: str
     column_types: dict[str, str | list[str]] = field(default_factory=dict)
+    label_parents: tuple[int | None, ...] | None = None
 
 
 Builder = Callable[..., Source]

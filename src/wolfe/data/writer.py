@@ -32,7 +32,7 @@ def write_source(name: str, origin: str, source: Source, folder: Path) -> None:
         _write_arrow(name, source, temporary)
     files = sorted(path for path in (folder / "arrow").rglob("*") if path.is_file())
     first = source.splits["train"].images[0]
-    card = {
+    card: dict[str, Any] = {
         "name": name,
         "source": origin,
         "revision": source.revision,
@@ -43,6 +43,8 @@ def write_source(name: str, origin: str, source: Source, folder: Path) -> None:
         "image_shape": [3 if first.ndim == 3 else 1, *first.shape[:2]],
         "checksums": {path.relative_to(folder).as_posix(): sha256(path) for path in files},
     }
+    if source.label_parents is not None:
+        card["label_parents"] = list(source.label_parents)
     write_json(folder / "card.json", {**card, "card_sha256": card_checksum(card)})
 
 

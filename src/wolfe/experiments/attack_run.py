@@ -25,11 +25,13 @@ from wolfe.data.image_set import ImageSet, open_split
 from wolfe.experiments.records import make_records
 from wolfe.experiments.references import References
 from wolfe.experiments.store import Store
+from wolfe.experiments.trace import JacobianTrace
 from wolfe.files import atomic_path, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
 from wolfe.models.storage import load_classifier
 
 RECORDS, ADVERSARIALS, RUN = "records.parquet", "adversarials.safetensors", "run.json"
+TRACE = "trace.parquet"
 
 
 @dataclass(frozen=True)
@@ -59,17 +61,19 @@ def run_attacks(
     shard_size: int = 32,
     batch_size: int = 32,
     quiet: bool | None = None,
+    time_limit: float | None = None,
 ) -> None:
     """Runs attack rows on all images of a target file, and writes records, images and a manifest for each.
 
     Finished shards are kept in the store and never repeated while what they depend on stays the same: weights,
-    data, targets, the row, seed, batch size, device and the code that is used.
+    data, targets, the row, seed, batch size, limits, device and the code that is used.
 
     Args:
         model: folder of a trained model.
         targets: parquet file of images and targets.
         data: folder of the data set.
-        rows: each {"slug", "attack", "parameters"}; results go to `out/slug/`.
+        rows: each {"slug", "attack", "parameters"}, and "trace" where what is observed at every step is to be kept
+            (`trace.parquet`); results go to `out/slug/`.
         out: folder of the runs.
         store: folder of finished shards.
         seed: the study's.
@@ -77,11 +81,13 @@ def run_attacks(
         shard_size: images in a shard.
         batch_size: images attacked together.
         quiet: no progress bar; None: only where there is no terminal.
+        time_limit: seconds that an attack may take on an image, for rows that set none themselves.
 
     Raises:
         ValueError: an unknown attack, parameter or value (before any work), or damaged input.
     """
-    attacks = [build({"attack": row["attack"], **row["parameters"]}) for row in map(_checked_row, rows)]
+    limit = {"time_limit": time_limit}
+    attacks = [build({"attack": row["attack"], **limit, **row["parameters"]}) for row in map(_checked_row, rows)]
     bench = _prepare(model, targets, data, seed, device, batch_size, quiet)
     _warm_up(bench)
     for row, attack in zip(rows, attacks, strict=True):
@@ -139,36 +145,47 @@ def _warm_up(bench: _Bench) -> None:
 
 def _run_row(bench: _Bench, row: dict[str, Any], attack: Attack, folder: Path, store: Store, shard_size: int) -> None:
     code = code_fingerprint(type(attack).__module__, "wolfe.experiments.attack_run")
-    key = store.key(attack=row["attack"], parameters=row["parameters"], shard=shard_size, code=code, **bench.depends_on)
+    parameters = {**row["parameters"], "time_limit": attack.time_limit}
+    trace = bool(row.get("trace"))
+    key = store.key(
+        attack=row["attack"], parameters=parameters, trace=trace, shard=shard_size, code=code, **bench.depends_on
+    )
     shards = [bench.targets[i : i + shard_size] for i in range(0, len(bench.targets), shard_size)]
     pieces = []
     with tqdm(total=len(bench.targets), desc=row["slug"], unit="image", disable=bench.quiet) as bar:
         for number, shard in enumerate(shards):
-            make = _shard_maker(bench, attack, shard, bar)
+            make = _shard_maker(bench, attack, shard, trace, bar)
             piece, made = store.piece(key, f"shard-{number:04d}", make)
             pieces.append(piece)
             bar.update(0 if made else len(shard))
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        _assemble(pieces, temporary)
-        _write_manifest(bench, row, temporary, key, code)
+        _assemble(pieces, temporary, trace)
+        _write_manifest(bench, {**row, "parameters": parameters}, temporary, key, code)
 
 
-def _shard_maker(bench: _Bench, attack: Attack, shard: pd.DataFrame, bar: Any) -> Callable[[Path], None]:
+def _shard_maker(bench: _Bench, attack: Attack, shard: pd.DataFrame, trace: bool, bar: Any) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
-        frames, images = [], []
+        frames, images, traces = [], [], []
         for begin in range(0, len(shard), bench.batch_size):
-            frame, adversarials = _attack_batch(bench, attack, shard[begin : begin + bench.batch_size])
+            batch = shard[begin : begin + bench.batch_size]
+            observer = JacobianTrace(batch["image_id"].tolist()) if trace else None
+            frame, adversarials = _attack_batch(bench, attack, batch, observer)
             frames.append(frame)
             images.append(adversarials)
+            traces += [observer.frame()] if observer else []
             bar.update(len(frame))
         pd.concat(frames, ignore_index=True).to_parquet(folder / RECORDS, index=False)
         save_file({"adversarials": np.concatenate(images)}, folder / ADVERSARIALS)
+        if traces:
+            pd.concat(traces, ignore_index=True).to_parquet(folder / TRACE, index=False)
 
     return make
 
 
-def _attack_batch(bench: _Bench, attack: Attack, batch: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+def _attack_batch(
+    bench: _Bench, attack: Attack, batch: pd.DataFrame, observer: JacobianTrace | None
+) -> tuple[pd.DataFrame, np.ndarray]:
     image_ids = batch["image_id"].tolist()
     missing = [name for name in image_ids if name not in bench.positions]
     if missing:
@@ -179,9 +196,16 @@ def _attack_batch(bench: _Bench, attack: Attack, batch: pd.DataFrame) -> tuple[p
     if "reference_logits" in attack.requires:
         samples = getattr(attack, "samples", None)
         references = References(bench.classifier, bench.training, bench.seed, samples)(targets)
-    context = Context(image_ids=image_ids, seed=bench.seed, labels=labels, reference_logits=references)
+    context = Context(
+        image_ids=image_ids,
+        seed=bench.seed,
+        labels=labels,
+        reference_logits=references,
+        observer=observer,
+        label_graph=bench.test.label_graph,
+    )
     result = attack(bench.classifier, images, targets, context=context)
-    frame = make_records(bench.classifier, image_ids, images, labels, targets, result)
+    frame = make_records(bench.classifier, image_ids, images, labels, targets, result, bench.test.label_graph)
     return frame, result.adversarials.cpu().numpy()
 
 
@@ -189,9 +213,10 @@ def _labels(column: pd.Series) -> Tensor:
     return torch.from_numpy(np.stack([np.asarray(value, dtype=np.int64) for value in column]))
 
 
-def _assemble(pieces: list[Path], folder: Path) -> None:
-    frames = [pd.read_parquet(piece / RECORDS) for piece in pieces]
-    pd.concat(frames, ignore_index=True).to_parquet(folder / RECORDS, index=False)
+def _assemble(pieces: list[Path], folder: Path, trace: bool) -> None:
+    for name in (RECORDS, TRACE) if trace else (RECORDS,):
+        frames = [pd.read_parquet(piece / name) for piece in pieces]
+        pd.concat(frames, ignore_index=True).to_parquet(folder / name, index=False)
     images = [load_file(piece / ADVERSARIALS)["adversarials"] for piece in pieces]
     save_file({"adversarials": np.concatenate(images)}, folder / ADVERSARIALS)
 
@@ -212,7 +237,7 @@ def _write_manifest(bench: _Bench, row: dict[str, Any], folder: Path, key: str, 
             "code": code,
             "store_key": key,
             "depends_on": bench.depends_on,
-            "outputs": {name: sha256(folder / name) for name in (RECORDS, ADVERSARIALS)},
+            "outputs": {file.name: sha256(file) for file in sorted(folder.iterdir())},
         },
     )
 

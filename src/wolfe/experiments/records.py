@@ -10,11 +10,18 @@ from torch import Tensor
 
 from wolfe.attacks import AttackResult
 from wolfe.classifier import Classifier
+from wolfe.label_graph import LabelGraph
 from wolfe.metrics import distortion, eight_bit
 
 
 def make_records(
-    classifier: Classifier, image_ids: list[str], images: Tensor, labels: Tensor, targets: Tensor, result: AttackResult
+    classifier: Classifier,
+    image_ids: list[str],
+    images: Tensor,
+    labels: Tensor,
+    targets: Tensor,
+    result: AttackResult,
+    label_graph: LabelGraph | None = None,
 ) -> pd.DataFrame:
     """One row an image; distances are there for failures too.
 
@@ -25,6 +32,7 @@ def make_records(
         labels: true labels, (B,) or (B, n).
         targets: of the same shape.
         result: what the attack returned.
+        label_graph: the hierarchy of the labels, where there is one.
 
     Returns:
         A frame with the columns of the architecture's record.
@@ -40,6 +48,7 @@ def make_records(
     asked = encoding.bits(logits_before) != encoding.target_bits(targets)
     equal = encoding.bits(logits) == encoding.target_bits(targets)
     decisions = encoding.decide(logits)
+    consistent = [None] * len(before) if label_graph is None else label_graph.consistent(decisions).tolist()
     in_region = encoding.region(targets).violations(logits).amax(dim=1) <= 0
     rows: list[dict[str, Any]] = []
     for i, image_id in enumerate(image_ids):
@@ -53,6 +62,7 @@ def make_records(
                 "success": bool(result.success[i]),
                 "success_8bit": bool(success_8bit[i]),
                 "reached_logits": bool(in_region[i]),
+                "consistent": consistent[i],
                 "bits_asked": int(asked[i].sum()),
                 "bits_reached": int((asked[i] & equal[i]).sum()),
                 "bits_equal": int(equal[i].sum()),
@@ -67,4 +77,5 @@ def make_records(
                 "batch_size": len(image_ids),
             }
         )
-    return pd.DataFrame(rows)
+    # Without a hierarchy the column holds nothing, in a type that says which values it would hold.
+    return pd.DataFrame(rows).astype({"consistent": "boolean"})

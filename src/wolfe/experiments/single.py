@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image, UnidentifiedImageError
 from safetensors.torch import save_file
@@ -37,7 +38,8 @@ def attack_image(
         attack: a study's row, e.g. {"attack": "jma", "step_size": 0.1}.
         out: folder for original.png, adversarial.png (8 bits), adversarial.safetensors (as found) and result.json.
         device: "cpu" or "cuda".
-        data: folder of the data set; needed by attacks that look at training images.
+        data: folder of the data set; needed by attacks that look at training images, and it tells those that keep
+            labels consistent which label implies which.
 
     Returns:
         The folder.
@@ -56,9 +58,12 @@ def attack_image(
     with torch.no_grad():
         present = classifier.decide(picture.to(classifier.device)).cpu()
     wanted = _parse_target(target, names, present[0])
-    context = Context(image_ids=[image.name])
-    if "reference_logits" in method.requires:
-        context = Context(image_ids=[image.name], reference_logits=_references(classifier, data, wanted))
+    needs_examples = "reference_logits" in method.requires
+    context = Context(
+        image_ids=[image.name],
+        reference_logits=_references(classifier, data, wanted) if needs_examples else None,
+        label_graph=open_split(data, "test").label_graph if data else None,
+    )
     result = method(classifier, picture, wanted, context=context)
     record = make_records(classifier, [image.name], picture, present, wanted, result).iloc[0].to_dict()
     with atomic_path(out) as folder:
@@ -143,6 +148,7 @@ def _save_picture(path: Path, picture: Tensor) -> None:
 
 
 def _plain(record: dict[Any, Any]) -> dict[str, Any]:
-    """The record with Python's own types; infinity becomes null."""
+    """The record with Python's own types; infinity and missing values become null."""
     plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in record.items()}
+    plain = {key: None if value is pd.NA else value for key, value in plain.items()}
     return {key: None if isinstance(value, float) and not np.isfinite(value) else value for key, value in plain.items()}

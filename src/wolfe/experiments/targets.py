@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ class Choice:
 
     Attributes:
         label: the true label: a class index () or a 0/1 vector (n,).
+        present: what the target of a label vector starts from (n,): the true labels, or those predicted where images
+            need not be classified correctly.
         classes: the number of classes; 0 for label vectors.
         known: the different label vectors (k, n) of the training set; empty unless the rule asks for them.
         bits: how many bits to flip, from the study.
@@ -34,6 +37,7 @@ class Choice:
     """
 
     label: Tensor
+    present: Tensor
     classes: int
     known: Tensor
     bits: int
@@ -46,27 +50,27 @@ def other_class(choice: Choice) -> int:
 
 
 def training_labels(choice: Choice) -> list[int]:
-    """A label vector of the training set, other than the true one.
+    """A label vector of the training set, other than the present one.
 
     Raises:
         ValueError: there is no other.
     """
-    others = choice.known[(choice.known != choice.label).any(dim=1)]
+    others = choice.known[(choice.known != choice.present).any(dim=1)]
     if len(others) == 0:
-        raise ValueError("target rule 'training_labels' found no label vector in the training set but the true one")
+        raise ValueError("target rule 'training_labels' found no label vector in the training set but the present one")
     return _integers(others[choice.generator.integers(len(others))])
 
 
 def flip_bits(choice: Choice) -> list[int]:
-    """The true label vector with `bits` of its entries flipped, drawn without replacement.
+    """The present label vector with `bits` of its entries flipped, drawn without replacement.
 
     Raises:
         ValueError: `bits` is below 1 or above the number of labels.
     """
-    labels = len(choice.label)
+    labels = len(choice.present)
     if not 1 <= choice.bits <= labels:
         raise ValueError(f"target rule 'flip_bits': bits must be 1 to {labels} (the labels), got {choice.bits}")
-    target = choice.label.clone()
+    target = choice.present.clone()
     chosen = torch.from_numpy(choice.generator.permutation(labels)[: choice.bits])
     target[chosen] = 1 - target[chosen]
     return _integers(target)
@@ -74,7 +78,7 @@ def flip_bits(choice: Choice) -> list[int]:
 
 def all_off(choice: Choice) -> list[int]:
     """No label at all."""
-    return [0] * len(choice.label)
+    return [0] * len(choice.present)
 
 
 RULES: dict[str, Callable[[Choice], int | list[int]]] = {
@@ -89,7 +93,8 @@ def write_targets(model: Path, data: Path, rule: dict[str, Any], out: Path, seed
     """Chooses test images and a target for each, and writes them as parquet.
 
     Images are taken in an order drawn from the seed, the first `images` that qualify: correctly classified ones
-    (in full, for label vectors), unless `only_correct` is false. The draw of a target depends on the image alone.
+    (in full, for label vectors), unless `only_correct` is false; then targets start from the prediction, and images
+    that are at their target already are left out. The draw of a target depends on the image alone.
 
     Args:
         model: folder of a trained model.
@@ -112,26 +117,39 @@ def write_targets(model: Path, data: Path, rule: dict[str, Any], out: Path, seed
         raise ValueError(f"target rule {name!r} does not fit {model.name}, whose labels are {kind}")
     known = open_split(data, "train").labels.unique(dim=0) if name == "training_labels" else split.labels[:0]
     wanted = int(rule.get("images", len(split)))
-    rows = []
-    for position, prediction in _candidates(classifier, split, data.name, seed, bool(rule.get("only_correct", True))):
+    rows = list(islice(_targets(classifier, split, known, rule, data.name, seed), wanted))
+    if len(rows) < wanted:
+        raise ValueError(
+            f"only {len(rows)} of {len(split)} test images of {data.name} qualify for {model.name} (classified "
+            f"correctly unless any will do, and not at their target), {wanted} asked for: lower 'images' or train "
+            "the model further"
+        )
+    with atomic_path(out) as temporary:
+        pd.DataFrame(rows).to_parquet(temporary, index=False)
+
+
+def _targets(
+    classifier: Classifier, split: ImageSet, known: Tensor, rule: dict[str, Any], data: str, seed: int
+) -> Iterator[dict[str, Any]]:
+    """The images that qualify, each with its target, in the seed's order."""
+    name, only_correct = rule["rule"], bool(rule.get("only_correct", True))
+    for position, prediction in _candidates(classifier, split, data, seed, only_correct):
         choice = Choice(
             label=split.labels[position],
+            present=split.labels[position] if only_correct else prediction,
             classes=getattr(classifier.encoding, "classes", 0),
             known=known,
             bits=int(rule.get("bits", 0)),
             generator=numpy_generator(seed, "target", name, str(rule.get("bits", "")), split.ids[position]),
         )
-        row = {"image_id": split.ids[position], "true_label": _integers(choice.label)}
-        rows.append(row | {"prediction": _integers(prediction), "target": RULES[name](choice)})
-        if len(rows) == wanted:
-            break
-    if len(rows) < wanted:
-        raise ValueError(
-            f"only {len(rows)} of {len(split)} test images of {data.name} qualify for {model.name} (classified "
-            f"correctly), {wanted} asked for: lower 'images' or train the model further"
-        )
-    with atomic_path(out) as temporary:
-        pd.DataFrame(rows).to_parquet(temporary, index=False)
+        target = RULES[name](choice)
+        if target != _integers(prediction):
+            yield {
+                "image_id": split.ids[position],
+                "true_label": _integers(split.labels[position]),
+                "prediction": _integers(prediction),
+                "target": target,
+            }
 
 
 def _candidates(

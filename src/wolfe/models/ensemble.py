@@ -54,9 +54,10 @@ class VGG16Ensemble(nn.Module):
         in_channels: channels of an image.
         outputs: n, the number of bits and branches.
         image_size: height and width, a multiple of 32.
-        width: share of VGG16's full channel counts.
+        width: share of VGG16's full channel counts, the bottom's.
         batch_norm: normalise after each convolution.
         dropout: share of the dense layers' values left out in training.
+        branch_width: share of VGG16's full channel counts in the branches; None for `width`.
     """
 
     def __init__(
@@ -67,16 +68,18 @@ class VGG16Ensemble(nn.Module):
         width: float = 1.0,
         batch_norm: bool = True,
         dropout: float = 0.5,
+        branch_width: float | None = None,
     ) -> None:
         super().__init__()
         self.outputs = outputs
-        hidden = scaled(DENSE, width)
+        branch_width = width if branch_width is None else branch_width
+        hidden = scaled(DENSE, branch_width)
         shared = scaled(128, width)
         self.bottom = convolutions(PLAN[:BOTTOM], in_channels, width, batch_norm=batch_norm)
-        self.branches = convolutions(PLAN[BOTTOM:], shared, width, groups=outputs, batch_norm=batch_norm)
+        self.branches = convolutions(PLAN[BOTTOM:], shared, branch_width, groups=outputs, batch_norm=batch_norm)
         initialise(self)
         self.dense = nn.Sequential(
-            BranchLinear(outputs, dense_size(image_size, width), hidden),
+            BranchLinear(outputs, dense_size(image_size, branch_width), hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
             BranchLinear(outputs, hidden, hidden),
@@ -93,12 +96,14 @@ class VGG16Ensemble(nn.Module):
         self.bottom.eval()
         return self
 
-    def copy_bottom(self, source: VGG16) -> None:
+    def copy_bottom(self, source: nn.Module) -> None:
         """Takes the layers up to the second pooling from a trained VGG16.
 
         Raises:
-            ValueError: its layers have other shapes (another width, or other images).
+            ValueError: it is no VGG16, or its layers have other shapes (another width, or other images).
         """
+        if not isinstance(source, VGG16):
+            raise ValueError("bottom: a vgg16_ensemble shares the first layers of a VGG16, and this is none")
         try:
             self.bottom.load_state_dict(source.bottom().state_dict())
         except RuntimeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import torch
@@ -15,8 +16,18 @@ from wolfe.seeding import torch_generator
 MEMORY_LIMIT = 2 * 1024**3
 
 
-class Feed(Dataset[tuple[Tensor, Tensor]]):
-    """A data set that is asked for whole batches.
+class Batches(Dataset[tuple[Tensor, Tensor]], ABC):
+    """A data set that is asked for whole batches: item `indices` (a list) is a batch and its labels."""
+
+    labels: Tensor
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """The number of images."""
+
+
+class Feed(Batches):
+    """The images of a data set.
 
     Args:
         images: the split to read.
@@ -98,7 +109,7 @@ class OrderedBatches(Sampler[list[int]]):
             yield list(range(start, min(start + self.batch_size, self.count)))
 
 
-def loader(feed: Feed, batches: Sampler[list[int]]) -> DataLoader[tuple[Tensor, Tensor]]:
+def loader(feed: Batches, batches: Sampler[list[int]]) -> DataLoader[tuple[Tensor, Tensor]]:
     """A data loader that takes whole batches from the feed."""
     # Its own generator: otherwise each pass draws a seed for workers from the global one.
     return DataLoader(feed, sampler=batches, batch_size=None, generator=torch.Generator())

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from wolfe.models.feed import EpochBatches, Feed, OrderedBatches, loader
+from wolfe.models.feed import Batches, EpochBatches, OrderedBatches, loader
 from wolfe.models.learner import MONITOR, EpochLog, Learner
 
 # What Lightning warns of and is meant here (batches come decoded from memory, without workers; a training goes on
@@ -26,7 +26,7 @@ _MEANT = (
 )
 
 
-def fit(learner: Learner, train: Feed, validation: Feed, checkpoints: Path, device: str, quiet: bool) -> EpochLog:
+def fit(learner: Learner, train: Batches, validation: Batches, checkpoints: Path, device: str, quiet: bool) -> EpochLog:
     """Trains until the epochs are used up or the validation score stalls; the learner ends with its best weights.
 
     After each epoch `checkpoints/last.ckpt` holds all that is needed to go on: a call that finds one continues

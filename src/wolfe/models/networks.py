@@ -2,23 +2,35 @@
 
 To add one, write a class or function `(in_channels, outputs, image_size, *, options) -> nn.Module` that maps
 normalised images (B, C, H, W) to logits (B, outputs), and name it in `NETWORKS`. A network may bring its own
-`jacobian(x)`, and a network that shares the bottom of a trained VGG16 has `copy_bottom`.
+`jacobian(x)`. One that takes layers of a trained network, a study's `bottom`, is a class with a method
+`copy_bottom(source)`; if it has an option `backbone`, that is given the description of the trained network.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 
 from wolfe.models.ensemble import VGG16Ensemble
+from wolfe.models.frozen_features import FrozenFeatures
+from wolfe.models.inception import inception_v3
+from wolfe.models.stem import give_stem
 from wolfe.models.vgg import VGG16
 
 
-def timm_network(in_channels: int, outputs: int, image_size: int, *, architecture: str, **options: Any) -> nn.Module:
+def timm_network(
+    in_channels: int,
+    outputs: int,
+    image_size: int,
+    *,
+    architecture: str,
+    stem: Sequence[Sequence[int]] | None = None,
+    **options: Any,
+) -> nn.Module:
     """A network of the timm library, with fresh weights.
 
     Args:
@@ -26,6 +38,8 @@ def timm_network(in_channels: int, outputs: int, image_size: int, *, architectur
         outputs: n, the number of logits.
         image_size: height and width; told to architectures that ask for `img_size` in the options.
         architecture: timm's name, e.g. "resnet10t".
+        stem: output channels and stride of the convolutions that replace a ViT's or Swin's embedding of patches; None
+            for timm's own.
         **options: what timm's model takes, e.g. `channels`, `stem_width`.
 
     Raises:
@@ -45,14 +59,34 @@ def timm_network(in_channels: int, outputs: int, image_size: int, *, architectur
         )
     except TypeError as error:
         raise ValueError(f"timm's {architecture} does not take these options: {error}") from error
+    if stem is not None:
+        give_stem(network, in_channels, stem)
     return network
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "vgg16": VGG16,
     "vgg16_ensemble": VGG16Ensemble,
+    "inception_v3": inception_v3,
+    "frozen_features": FrozenFeatures,
     "timm": timm_network,
 }
+
+
+def takes_bottom(network_spec: dict[str, Any]) -> bool:
+    """Whether a network shares layers of a trained one."""
+    return hasattr(NETWORKS.get(network_spec.get("name", "")), "copy_bottom")
+
+
+def with_backbone(network_spec: dict[str, Any], bottom_spec: dict[str, Any]) -> dict[str, Any]:
+    """A network's entry, with the description of its bottom if it has to build that itself.
+
+    Args:
+        network_spec: `name` and that network's options; one that takes a bottom.
+        bottom_spec: the same of the trained network.
+    """
+    needs = "backbone" in inspect.signature(NETWORKS[network_spec["name"]]).parameters
+    return {**network_spec, "backbone": bottom_spec} if needs else network_spec
 
 
 def build_network(network_spec: dict[str, Any], in_channels: int, outputs: int, image_size: int) -> nn.Module:

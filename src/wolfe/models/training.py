@@ -7,6 +7,7 @@ import json
 import platform
 import shutil
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ from wolfe.data.image_set import load_card, open_split
 from wolfe.encoding import Codebook, Encoding, MultiLabel, OneHot, hadamard
 from wolfe.files import atomic_path, checked, read_json, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
-from wolfe.models.ensemble import VGG16Ensemble
 from wolfe.models.evaluation import evaluate
-from wolfe.models.feed import Feed
+from wolfe.models.feed import Batches, Feed
 from wolfe.models.fitting import fit, wants_quiet
+from wolfe.models.frozen_features import FeatureFeed, FrozenFeatures, head_of
 from wolfe.models.learner import EpochLog, Learner, TrainingOptions
-from wolfe.models.networks import build_network
+from wolfe.models.networks import build_network, takes_bottom, with_backbone
 from wolfe.models.storage import (
     DESCRIPTION,
     WEIGHTS,
@@ -33,7 +34,6 @@ from wolfe.models.storage import (
     resolve_device,
     save_classifier,
 )
-from wolfe.models.vgg import VGG16
 from wolfe.seeding import seed_for
 
 LOSSES = {"one_hot": "cross_entropy", "codebook": "hinge", "multi_label": "binary_cross_entropy"}
@@ -66,7 +66,7 @@ def train_model(
             the hash of all that the result depends on.
         seed: the study's seed.
         device: "cpu", "cuda" or "auto".
-        bottom: folder of the trained VGG16 whose layers an ensemble shares.
+        bottom: folder of the trained network whose layers an ensemble or a head on frozen features uses.
         quiet: no progress bar; None for none unless the output is a terminal.
 
     Raises:
@@ -126,13 +126,15 @@ def _train(
     encoding = make_encoding(spec, len(class_names), sets["train"].task)
     feeds = {split: Feed(images) for split, images in sets.items()}
     own_seed = seed_for(seed, "training", name)
-    classifier = _fresh_classifier(spec, encoding, shape, feeds["train"], bottom, own_seed)
-    learner = Learner(classifier, options, len(class_names), own_seed)
-    log = fit(learner, feeds["train"], feeds["validation"], checkpoints, device, wants_quiet(quiet))
+    network = _complete(spec["network"], bottom, shape)
+    classifier = _fresh_classifier(network, encoding, shape, feeds["train"], bottom, own_seed).to(device)
+    learnt, sources = _to_learn(classifier, feeds, options)
+    learner = Learner(learnt, options, len(class_names), own_seed)
+    log = fit(learner, sources["train"], sources["validation"], checkpoints, device, wants_quiet(quiet))
     classifier.to(device).eval()
     description = {
         "name": name,
-        "network": spec["network"],
+        "network": network,
         "dataset": spec.get("dataset", load_card(data_folder)["name"]),
         "image_shape": list(shape),
         "class_names": class_names,
@@ -172,27 +174,56 @@ def make_encoding(spec: dict[str, Any], classes: int, task: str) -> Encoding:
     return Codebook(hadamard(wanted["length"], classes), wanted.get("activation", "tanh"))
 
 
+def _complete(network: dict[str, Any], bottom: Path | None, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """The network's entry with all that it takes to build it again from its own files.
+
+    Raises:
+        ValueError: there is a bottom and the network takes none, or the other way round, or its images differ.
+    """
+    if takes_bottom(network) != (bottom is not None):
+        name = network.get("name")
+        raise ValueError(
+            f"bottom: {name} takes no layers of a trained network"
+            if bottom
+            else f"bottom: {name} needs the folder of the trained network whose layers it uses"
+        )
+    if bottom is None:
+        return network
+    description = load_description(bottom)
+    if tuple(description["image_shape"]) != tuple(shape):
+        raise ValueError(f"bottom: {bottom} takes images of shape {description['image_shape']}, not {list(shape)}")
+    return with_backbone(network, description["network"])
+
+
 def _fresh_classifier(
-    spec: dict[str, Any],
+    network: dict[str, Any],
     encoding: Encoding,
     shape: tuple[int, int, int],
     train: Feed,
     bottom: Path | None,
     seed: int,
 ) -> Classifier:
-    """The classifier before training; an ensemble takes bottom and normalisation from the trained VGG16."""
+    """The classifier before training; layers and normalisation are those of the bottom, if there is one."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "weights"))
-        net = build_network(spec["network"], shape[0], encoding.size, shape[1])
-    if bottom is None and not isinstance(net, VGG16Ensemble):
+        net = build_network(network, shape[0], encoding.size, shape[1])
+    if bottom is None:
         return Classifier(net, encoding, *train.statistics())
-    if bottom is None or not isinstance(net, VGG16Ensemble):
-        raise ValueError("bottom: a vgg16_ensemble needs the folder of a trained VGG16, other networks take none")
     source = load_classifier(bottom)
-    if not isinstance(source.net, VGG16):
-        raise ValueError(f"bottom: {bottom} holds no VGG16")
-    net.copy_bottom(source.net)
+    copy = net.copy_bottom
+    assert callable(copy)
+    copy(source.net)
     return Classifier(net, encoding, source.mean.flatten().tolist(), source.std.flatten().tolist())
+
+
+def _to_learn(
+    classifier: Classifier, feeds: dict[str, Feed], options: TrainingOptions
+) -> tuple[Classifier, Mapping[str, Batches]]:
+    """What to fit on what: over frozen features of unchanging images the head alone, on features computed once."""
+    if not isinstance(classifier.net, FrozenFeatures) or options.augment is not None:
+        return classifier, feeds
+    splits = ("train", "validation")
+    return head_of(classifier), {split: FeatureFeed(feeds[split], classifier.eval()) for split in splits}
 
 
 def _write_metrics(

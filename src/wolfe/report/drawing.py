@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -12,16 +13,19 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 
+from wolfe.files import atomic_path
 from wolfe.report.records import label_indices
 
 INK, GREY, RED, GREEN = "#1a1a1a", "#6b6b6b", "#b3261e", "#1b6e3c"
 WIDTH = 7.0
 """Width of a figure in inches: the text width of a two-column paper."""
 _FONT_SIZE, _LINE, _GAP, _MARGIN, _LARGEST = 8.0, 0.145, 0.1, 0.04, 1.5
-_MOST_COLUMNS = 6
+MOST_COLUMNS = 7
+"""Panels beside each other: an original and six attacks."""
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": _FONT_SIZE,
@@ -90,23 +94,35 @@ def label_lines(before: Any, after: Any, class_names: Sequence[str]) -> list[Lin
     return lines or [Line("no label", GREY)]
 
 
+@dataclass(frozen=True)
+class Block:
+    """Panels that belong together, with a heading above them or none."""
+
+    panels: Sequence[Panel]
+    heading: str = ""
+
+
 def draw(panels: Sequence[Panel]) -> Figure:
-    """A figure of panels, at most six beside each other.
+    """A figure of panels beside each other; see `draw_blocks`."""
+    return draw_blocks([Block(panels)])
+
+
+def draw_blocks(blocks: Sequence[Block]) -> Figure:
+    """A figure of blocks below each other, at most `MOST_COLUMNS` panels in a row.
 
     Args:
-        panels: the columns from left to right.
+        blocks: from top to bottom; their panels from left to right. All panels are equally wide.
 
     Returns:
         The figure, `WIDTH` inches wide or less.
     """
     with mpl.rc_context(STYLE):
-        rows = -(-len(panels) // _MOST_COLUMNS)
-        columns = -(-len(panels) // rows)
+        rows = [row for block in blocks for row in _rows(block)]
+        columns = max(len(panels) for panels, _ in rows)
         width = min((WIDTH - 2 * _MARGIN - (columns - 1) * _GAP) / columns, _LARGEST)
-        blocks = [panels[start : start + columns] for start in range(0, len(panels), columns)]
-        layouts = [_Layout(block, width) for block in blocks]
-        size = (2 * _MARGIN + columns * width + (columns - 1) * _GAP, sum(one.height for one in layouts))
-        figure = Figure(figsize=size)
+        whole = columns * width + (columns - 1) * _GAP
+        layouts = [_Layout(panels, width, wrap(Line(heading, INK), whole)) for panels, heading in rows]
+        figure = Figure(figsize=(2 * _MARGIN + whole, sum(one.height for one in layouts)))
         FigureCanvasAgg(figure)
         top = 0.0
         for layout in layouts:
@@ -115,18 +131,36 @@ def draw(panels: Sequence[Panel]) -> Figure:
         return figure
 
 
+def _rows(block: Block) -> list[tuple[Sequence[Panel], str]]:
+    """A block's rows of panels, about equally long; the first one has the heading."""
+    count = -(-len(block.panels) // MOST_COLUMNS)
+    columns = -(-len(block.panels) // count)
+    starts = range(0, len(block.panels), columns)
+    return [(block.panels[start : start + columns], "" if start else block.heading) for start in starts]
+
+
+def save(figure: Figure, out: Path) -> None:
+    """Writes a figure as `<out>.pdf` and `<out>.png`, without dates."""
+    out = Path(out)
+    for kind, options in (("pdf", {"metadata": {"CreationDate": None}}), ("png", {"dpi": 220})):
+        with atomic_path(out.with_name(f"{out.name}.{kind}")) as temporary:
+            figure.savefig(temporary, format=kind, **options)
+
+
 class _Layout:
     """Where the parts of one row of panels stand, in inches from its upper edge."""
 
-    def __init__(self, panels: Sequence[Panel], width: float) -> None:
+    def __init__(self, panels: Sequence[Panel], width: float, heading: Sequence[Line] = ()) -> None:
         self.panels, self.width = panels, width
+        self.heading = [line for line in heading if line.text]
+        self.title_top = _MARGIN + (len(self.heading) * _LINE + 0.08 if self.heading else 0.0)
         self.picture = width * max(panel.image.shape[0] / panel.image.shape[1] for panel in panels)
         self.titles = [self._wrapped(panel.title) for panel in panels]
         self.first = [self._wrapped(panel.below_image) for panel in panels]
         self.second = [self._wrapped(panel.below_perturbation) for panel in panels]
         self.notes = [self._wrapped(panel.note) for panel in panels]
         self.lists = [_Labels(panel, width) for panel in panels]
-        self.image_top = _MARGIN + _tallest(self.titles) * _LINE + 0.03
+        self.image_top = self.title_top + _tallest(self.titles) * _LINE + 0.03
         first_text = self.image_top + self.picture + 0.03
         self.first_top = first_text
         self.perturbation_top = first_text + _tallest(self.first) * _LINE + 0.06
@@ -140,11 +174,14 @@ class _Layout:
         return [part for line in lines for part in wrap(line, self.width)]
 
     def draw(self, figure: Figure, top: float) -> None:
+        _text(figure, self.heading, _MARGIN, top + _MARGIN, "left")
+        if self.heading:
+            _rule(figure, top + _MARGIN + len(self.heading) * _LINE + 0.03)
         for number, panel in enumerate(self.panels):
             left = _MARGIN + number * (self.width + _GAP)
             middle = left + self.width / 2
             missing = _tallest(self.titles) - len(self.titles[number])
-            _text(figure, self.titles[number], middle, top + _MARGIN + missing * _LINE, "center")
+            _text(figure, self.titles[number], middle, top + self.title_top + missing * _LINE, "center")
             self._image(figure, panel.image, left, top + self.image_top, RED if panel.failed else INK)
             _text(figure, self.first[number], middle, top + self.first_top, "center")
             if panel.perturbation is not None:
@@ -207,6 +244,13 @@ def text_width(text: str, bold: bool = False) -> float:
 
 def _tallest(texts: list[list[Line]]) -> int:
     return max(len(lines) for lines in texts)
+
+
+def _rule(figure: Figure, top: float) -> None:
+    """A thin line from margin to margin."""
+    width, height = figure.get_size_inches()
+    ends = [_MARGIN / width, 1 - _MARGIN / width]
+    figure.add_artist(Line2D(ends, [1 - top / height] * 2, color=GREY, linewidth=0.6))
 
 
 def _text(figure: Figure, lines: list[Line], x: float, top: float, align: str) -> None:

@@ -1,4 +1,4 @@
-"""Which image a figure of examples shows, and how each attack fared on it."""
+"""Which images a figure of examples shows, and how each attack fared on them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from wolfe.report.records import RowRecords, label_indices, read_row
 from wolfe.report.summary import row_label
-from wolfe.report.words import listed, target_rule
+from wolfe.report.words import listed, sentence, stands_in, table_name, target_rule
 
 
 @dataclass(frozen=True)
@@ -56,68 +56,106 @@ class Example:
             raise ValueError(f"{path} is no readable safetensors file ({error}): delete it and run again") from error
 
 
-def select_examples(spec: Mapping[str, Any], attacks: Path) -> list[Example]:
-    """One example of each attack on one image.
+def select_examples(part: Mapping[str, Any], attacks: Path) -> list[list[Example]]:
+    """One example of each attack on each image of a part of a figure.
 
-    The image is the one asked for, else the one on which most of the attacks succeed (of equals the one whose name
-    sorts first). Without `rows` each attack is shown by its best row on that image: a success with the smallest L2.
+    The images are the one asked for, if any, and then those on which most of the attacks succeed (of equals the one
+    whose name sorts first). Without `rows` each attack is shown by its best row on that image: a success with the
+    smallest L2.
 
     Args:
-        spec: the figure: `table` (resolved), `rows` (slugs or nothing), `image` (a name or nothing).
+        part: `table` (resolved), `rows` (slugs or nothing), `image` (a name or nothing), `images` (how many, 1 if left
+            out).
         attacks: the folder that holds one folder a slug.
 
     Returns:
-        The examples in the order of the table or of `rows`.
+        For each image the examples in the order of the table or of `rows`.
 
     Raises:
         FileNotFoundError: a row has not been run.
-        ValueError: a slug or image is unknown, or a file is damaged.
+        ValueError: a slug or image is unknown, there are fewer images than asked for, or a file is damaged.
     """
-    groups = _groups(spec)
+    groups = _groups(part)
     results = {slug: read_row(Path(attacks) / slug) for slug in _slugs(groups)}
-    image_id = str(spec["image"]) if spec.get("image") else _most_attacked(groups, results)
+    ranked = _by_successes(groups, results)
+    wanted = int(part.get("images") or 1)
+    asked = [str(part["image"])] if part.get("image") else []
+    chosen = [*asked, *(name for name in ranked if name not in asked)][:wanted]
     for result in results.values():
-        if image_id not in set(result.records["image_id"].astype(str)):
-            raise ValueError(f"{result.folder / 'records.parquet'} holds no image {image_id!r}")
+        absent = [name for name in chosen if name not in set(result.records["image_id"].astype(str))]
+        if absent:
+            raise ValueError(f"{result.folder / 'records.parquet'} holds no image {absent[0]!r}")
+    if len(chosen) < wanted:
+        raise ValueError(f"table {part['table']['name']!r} has {len(chosen)} images, but a figure asks for {wanted}")
+    return [_examples_on(image_id, groups, results) for image_id in chosen]
+
+
+def _examples_on(
+    image_id: str, groups: list[list[Mapping[str, Any]]], results: Mapping[str, RowRecords]
+) -> list[Example]:
     candidates = [[_example(row, results[row["slug"]], image_id) for row in group] for group in groups]
     return [min(group, key=lambda one: (not one.success, float(one.record["l2"]))) for group in candidates]
 
 
-def examples_caption(spec: Mapping[str, Any], examples: list[Example], class_names: list[str]) -> str:
+def examples_caption(spec: Mapping[str, Any], parts: list[list[list[Example]]], class_names: list[list[str]]) -> str:
     """A figure's caption.
 
     Args:
-        spec: the figure.
-        examples: what it shows.
-        class_names: names of the labels.
+        spec: the figure, with `parts`.
+        parts: what each part shows.
+        class_names: names of the labels of each part's data set.
     """
-    record, table = examples[0].record, spec["table"]
-    names = {key: _named(record[key], class_names) for key in ("true_label", "target")}
-    found = sum(example.success for example in examples)
-    chosen = "asked for in the study" if spec.get("image") else "the one on which most of these attacks succeed"
-    best = "" if spec.get("rows") else " Each attack is shown by its row of the table that is nearest on this image."
+    several = len(parts) > 1
+    whole = zip(spec["parts"], parts, class_names, strict=True)
+    says = [_part_caption(part, images, names, several) for part, images, names in whole]
+    best = any(not part.get("rows") for part in spec["parts"])
+    nearest = " Each attack is shown by its row of the table that is nearest on this image." if best else ""
     return (
-        f"{str(spec['title']).rstrip('.')}. Image {record['image_id']} of {table['dataset']}, model {table['model']}; "
-        f"before: {names['true_label']}; target ({target_rule(table)}): {names['target']}. The image is {chosen}: "
-        f"{found} of {len(examples)} reach the target.{best} Below each attacked image stands its perturbation, "
+        f"{sentence(str(spec['title']))} {' '.join(says)}{nearest} Below each attacked image stands its perturbation, "
         "enlarged by the factor printed, mid-grey where nothing changes; times are wall time per image in a batch."
     )
+
+
+def _part_caption(part: Mapping[str, Any], images: list[list[Example]], class_names: list[str], several: bool) -> str:
+    table = part["table"]
+    records = [examples[0].record for examples in images]
+    about = [
+        f"image {record['image_id']}, before: {_named(record['true_label'], class_names)}; target: "
+        f"{_named(record['target'], class_names)}"
+        for record in records
+    ]
+    found = sum(example.success for examples in images for example in examples)
+    shown = sum(len(examples) for examples in images)
+    head = f"{table_name(table['name'])}: " if several else ""
+    stand_in = f" {stands_in(str(table.get('stands_in') or ''))}".rstrip()
+    text = (
+        f"{head}{table['dataset']}, model {table['model']}, target: {target_rule(table)}; {'; '.join(about)}. "
+        f"{_how_chosen(part, len(images))}: {found} of {shown} reach the target.{stand_in}"
+    )
+    return text[0].upper() + text[1:]
+
+
+def _how_chosen(part: Mapping[str, Any], images: int) -> str:
+    who, best = ("The images are", "those") if images > 1 else ("The image is", "the one")
+    if not part.get("image"):
+        return f"{who} {best} on which most of these attacks succeed"
+    return f"{who} asked for in the study" if images == 1 else "The first image is asked for in the study"
 
 
 def _named(label: Any, class_names: list[str]) -> str:
     return listed([class_names[index] for index in label_indices(label)] or ["no label"])
 
 
-def _groups(spec: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
+def _groups(part: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
     """The table's rows that compete for one place in the figure: each slug alone, or all rows of an attack."""
     by_slug: dict[str, Mapping[str, Any]] = {}
-    for row in spec["table"]["rows"]:
+    for row in part["table"]["rows"]:
         by_slug.setdefault(row["slug"], row)
-    if spec.get("rows"):
-        unknown = [slug for slug in spec["rows"] if slug not in by_slug]
+    if part.get("rows"):
+        unknown = [slug for slug in part["rows"] if slug not in by_slug]
         if unknown:
-            raise ValueError(f"figure {spec['name']!r}: no row {unknown[0]!r}; the table has {', '.join(by_slug)}")
-        return [[by_slug[slug]] for slug in spec["rows"]]
+            raise ValueError(f"table {part['table']['name']!r} has no row {unknown[0]!r}; it has {', '.join(by_slug)}")
+        return [[by_slug[slug]] for slug in part["rows"]]
     by_attack: dict[str, list[Mapping[str, Any]]] = {}
     for row in by_slug.values():
         by_attack.setdefault(row["attack"], []).append(row)
@@ -128,15 +166,15 @@ def _slugs(groups: list[list[Mapping[str, Any]]]) -> list[str]:
     return [row["slug"] for group in groups for row in group]
 
 
-def _most_attacked(groups: list[list[Mapping[str, Any]]], results: Mapping[str, RowRecords]) -> str:
-    """The image on which most groups hold a success."""
+def _by_successes(groups: list[list[Mapping[str, Any]]], results: Mapping[str, RowRecords]) -> list[str]:
+    """The images, those first on which most groups hold a success."""
     counts: dict[str, int] = {}
     for group in groups:
         frames = [results[row["slug"]].records for row in group]
         won = {str(name) for frame in frames for name in frame.loc[frame["success"].astype(bool), "image_id"]}
         for name in {str(name) for frame in frames for name in frame["image_id"]}:
             counts[name] = counts.get(name, 0) + (name in won)
-    return min(counts, key=lambda name: (-counts[name], name))
+    return sorted(counts, key=lambda name: (-counts[name], name))
 
 
 def _example(row: Mapping[str, Any], result: RowRecords, image_id: str) -> Example:

@@ -11,43 +11,79 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wolfe.data import open_split
-from wolfe.files import atomic_path, read_json
-from wolfe.report.drawing import GREY, INK, RED, Line, Panel, draw, label_lines
+from wolfe.files import read_json
+from wolfe.report.drawing import GREY, INK, MOST_COLUMNS, RED, Block, Line, Panel, draw_blocks, label_lines, save
 from wolfe.report.examples import Example, select_examples
+from wolfe.report.geometry import draw_geometry, read_geometry
 from wolfe.report.records import label_indices
-from wolfe.report.words import scientific, significant
+from wolfe.report.words import scientific, significant, table_name
 
 _TOLERANCE = 0.01
 
 
-def write_examples(spec: Mapping[str, Any], attacks: Path, data: Path, model: Path, out: Path) -> None:
-    """Writes a figure of attacked images as `<out>.pdf` and `<out>.png`; the same input gives the same bytes.
-
-    Failed attacks are shown as such. Which image and which rows: see `examples.select_examples`.
+def write_figure(spec: Mapping[str, Any], results: Path | None, geometry: Path | None, out: Path) -> None:
+    """Writes a figure of any kind; see `write_examples` and `geometry.draw_geometry`.
 
     Args:
-        spec: the figure: name, title, table (resolved), rows, image, kind "examples".
-        attacks: `attacks/<model>/<rule>`, which holds one folder a slug.
-        data: the data set's folder.
-        model: the attacked model's folder.
+        spec: the figure.
+        results: `results/<study>`, needed by the kind "examples".
+        geometry: what was measured, needed by the kind "geometry".
+        out: the files' common stem.
+
+    Raises:
+        ValueError: the kind is unknown, or what it needs is not given.
+    """
+    kind = spec.get("kind", "examples")
+    needed = {"examples": ("results", results), "geometry": ("geometry", geometry)}
+    if kind not in needed:
+        raise ValueError(f"figure {spec['name']!r}: unknown kind {kind!r}; there are {', '.join(needed)}")
+    option, place = needed[kind]
+    if place is None:
+        raise ValueError(f"figure {spec['name']!r}: the kind {kind!r} needs --{option}")
+    if kind == "geometry":
+        save(draw_geometry(read_geometry(place)), out)
+    else:
+        write_examples(spec, place, out)
+
+
+def write_examples(spec: Mapping[str, Any], results: Path, out: Path) -> None:
+    """Writes a figure of attacked images as `<out>.pdf` and `<out>.png`; the same input gives the same bytes.
+
+    Failed attacks are shown as such. Which images and which rows: see `examples.select_examples`.
+
+    Args:
+        spec: the figure: name, title, kind "examples" and `parts`, each with table (resolved), rows, image, images.
+        results: `results/<study>`, with attacks, data and models.
         out: the files' common stem.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is damaged, data, model and attacks do not belong together, or the kind is unknown.
+        ValueError: a file is damaged, or data, model and attacks do not belong together.
     """
-    if spec.get("kind", "examples") != "examples":
-        raise ValueError(f"figure {spec['name']!r}: unknown kind {spec['kind']!r}; there is 'examples'")
-    examples = select_examples(spec, attacks)
-    original, class_names = _original(str(examples[0].record["image_id"]), data)
-    _check_model(model, class_names, data)
-    panels = [_original_panel(examples[0], original, class_names)]
-    panels += [_attack_panel(example, original, class_names) for example in examples]
-    figure = draw(panels)
-    out = Path(out)
-    for kind, options in (("pdf", {"metadata": {"CreationDate": None}}), ("png", {"dpi": 220})):
-        with atomic_path(out.with_name(f"{out.name}.{kind}")) as temporary:
-            figure.savefig(temporary, format=kind, **options)
+    several = len(spec["parts"]) > 1
+    save(draw_blocks([block for part in spec["parts"] for block in _blocks(part, Path(results), several)]), out)
+
+
+def attacks_of(table: Mapping[str, Any], results: Path) -> Path:
+    """The folder of a table's attack rows."""
+    return Path(results) / "attacks" / table["model"] / table["targets"]
+
+
+def _blocks(part: Mapping[str, Any], results: Path, several: bool) -> list[Block]:
+    """What a part shows: its images beside each other where they fit, else below each other."""
+    table = part["table"]
+    data = results / "data" / table["dataset"]
+    panels = []
+    for examples in select_examples(part, attacks_of(table, results)):
+        original, class_names = _original(str(examples[0].record["image_id"]), data)
+        _check_model(results / "models" / table["model"], class_names, data)
+        attacked = [_attack_panel(example, original, class_names) for example in examples]
+        panels.append([_original_panel(examples[0], original, class_names), *attacked])
+    heading = f"{table_name(table['name'])}: {table['title']} ({table['dataset']}, {table['model']})" if several else ""
+    together = [panel for row in panels for panel in row]
+    if len(together) <= MOST_COLUMNS:
+        return [Block(together, heading)]
+    return [Block(row, heading if number == 0 else "") for number, row in enumerate(panels)]
 
 
 def perturbation_picture(perturbation: NDArray[np.floating[Any]]) -> tuple[NDArray[np.floating[Any]], float]:

@@ -103,7 +103,7 @@ def _success(pairs: pd.DataFrame) -> str:
     if only_jma + only_rival == 0:
         return "both succeed on the same images"
     counts = f"{only_jma} found by JMA only, {only_rival} by the rival only"
-    return f"{counts}: {_verdict(only_jma, only_rival, 'JMA succeeds more often', 'the rival succeeds more often')}"
+    return f"{counts}: {verdict(only_jma, only_rival, 'JMA succeeds more often', 'the rival succeeds more often')}"
 
 
 def _distance(pairs: pd.DataFrame) -> str:
@@ -114,14 +114,22 @@ def _distance(pairs: pd.DataFrame) -> str:
         return "There is no image on which both succeed, so no distances to compare"
     smaller, larger = int((both["l2_jma"] < both["l2_rival"]).sum()), int((both["l2_jma"] > both["l2_rival"]).sum())
     ratio = (both["l2_rival"] / both["l2_jma"]).median()
-    verdict = _verdict(smaller, larger, "JMA's perturbation is smaller", "the rival's perturbation is smaller")
+    outcome = verdict(smaller, larger, "JMA's perturbation is smaller", "the rival's perturbation is smaller")
     return (
         f"Where both succeed ({len(both)} images) the rival's L2 is {ratio:.2f} times JMA's in the median, "
-        f"and JMA's is the smaller one on {smaller}: {verdict}"
+        f"and JMA's is the smaller one on {smaller}: {outcome}"
     )
 
 
-def _verdict(first: int, second: int, if_first: str, if_second: str) -> str:
+def verdict(first: int, second: int, if_first: str, if_second: str) -> str:
+    """What an exact two-sided sign test says of paired images.
+
+    Args:
+        first: images on which the first of two is ahead.
+        second: images on which the second is ahead.
+        if_first: what to say if the first is ahead more often than chance explains.
+        if_second: what to say if the second is.
+    """
     if first + second == 0:
         return "no difference"
     p = float(binomtest(first, first + second).pvalue)

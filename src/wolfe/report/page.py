@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,12 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from wolfe.files import atomic_path, checked, read_json
-from wolfe.report.examples import examples_caption, select_examples
-from wolfe.report.findings import findings
-from wolfe.report.records import RowRecords, read_rows
+from wolfe.report.articles import figure_article, grouped, is_derived, table_article
+from wolfe.report.figures import attacks_of
+from wolfe.report.records import RowRecords, read_row, read_rows
 from wolfe.report.rulegraph import draw_rulegraph
-from wolfe.report.tables import columns, read_table, rows_of
-from wolfe.report.words import caption, duration, listed, remark
+from wolfe.report.variants import folders
+from wolfe.report.words import duration, listed
 
 TEMPLATE = "report.html.jinja"
 _NAMES = ("name", "architecture")
@@ -27,8 +26,8 @@ def write_report(spec: Mapping[str, Any], results: Path, rulegraph: Path, out: P
     """Writes the report; pictures, style and graph are inside it, so it opens from the disk and can be sent on.
 
     Args:
-        spec: study, title, models (name to entry), tables (resolved), figures (`table` by name or resolved).
-        results: `results/<study>`, with tables, figures, models, data and attacks.
+        spec: study, title, models (name to entry), tables (resolved), figures (their tables by name or resolved).
+        results: `results/<study>`, with tables, figures, geometry, models, data and attacks.
         rulegraph: the graph of the rules in the DOT language.
         out: the HTML file.
 
@@ -38,18 +37,19 @@ def write_report(spec: Mapping[str, Any], results: Path, rulegraph: Path, out: P
     """
     results = Path(results)
     tables = {table["name"]: table for table in spec["tables"]}
-    rows = {name: read_rows(table, attacks_of(table, results)) for name, table in tables.items()}
+    own = {name: table for name, table in tables.items() if not is_derived(table)}
+    rows = {name: read_rows(table, attacks_of(table, results)) for name, table in own.items()}
     models = [_model(name, entry, results / "models" / name) for name, entry in spec["models"].items()]
     datasets = sorted({entry["dataset"] for entry in spec["models"].values()})
-    runs = _distinct_runs(tables, rows)
+    runs = _distinct_runs(tables, rows, results)
     content = {
         "study": spec["study"],
         "title": spec["title"],
         "facts": _facts(tables, runs, models),
         "datasets": [_dataset(name, results / "data" / name / "card.json") for name in datasets],
         "models": models,
-        "tables": [_table(table, results, rows[name]) for name, table in tables.items()],
-        "figures": [_figure(figure, tables, results) for figure in spec["figures"]],
+        "groups": grouped([table_article(table, results, rows.get(name, {})) for name, table in tables.items()]),
+        "figures": [figure_article(figure, tables, results) for figure in spec["figures"]],
         "commands": _commands(spec),
         "versions": _versions([model["run"] for model in models] + [run.run for run in runs]),
         "rulegraph": draw_rulegraph(rulegraph),
@@ -64,62 +64,6 @@ def write_report(spec: Mapping[str, Any], results: Path, rulegraph: Path, out: P
     html = environment.get_template(TEMPLATE).render(content)
     with atomic_path(Path(out)) as temporary:
         temporary.write_text(html, encoding="utf-8")
-
-
-def attacks_of(table: Mapping[str, Any], results: Path) -> Path:
-    """The folder of a table's attack rows."""
-    return results / "attacks" / table["model"] / table["targets"]
-
-
-def _table(spec: Mapping[str, Any], results: Path, rows: Mapping[str, RowRecords]) -> dict[str, Any]:
-    path = results / "tables" / f"{spec['name']}.csv"
-    table = read_table(path)
-    if list(table["slug"]) != [row["slug"] for row in spec["rows"]]:
-        raise ValueError(f"{path} holds other rows than the study: make this table again")
-    shown = columns(table)
-    lines = rows_of(table)
-    groups = list(dict.fromkeys(column.group for column in shown))
-    return {
-        "name": spec["name"],
-        "title": spec["title"],
-        "caption": caption(spec, table).removeprefix(f"{str(spec['title']).rstrip('.')}. "),
-        "groups": [(group, sum(column.group == group for column in shown)) for group in groups],
-        "headers": [(column.header, _starts(number, shown)) for number, column in enumerate(shown)],
-        "rows": [
-            {
-                "label": line["label"],
-                "cut": line["budget_cut"],
-                "ours": line["origin"] == "ours",
-                "cells": [(column.show(line), _starts(number, shown)) for number, column in enumerate(shown)],
-                "remark": remark(line, marked=True),
-            }
-            for line in lines
-        ],
-        "opening": (says := findings(table, rows))[0],
-        "findings": [paragraph.partition(": ") for paragraph in says[1:]],
-    }
-
-
-def _starts(number: int, shown: list[Any]) -> bool:
-    """Whether a column is the first of its group."""
-    return number == 0 or shown[number].group != shown[number - 1].group
-
-
-def _figure(figure: Mapping[str, Any], tables: Mapping[str, Any], results: Path) -> dict[str, Any]:
-    reference = figure["table"]
-    table = tables[reference] if isinstance(reference, str) else reference
-    spec = {**figure, "table": table}
-    path = results / "figures" / f"{figure['name']}.png"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: make this figure first")
-    names = read_json(results / "data" / table["dataset"] / "card.json")["class_names"]
-    text = examples_caption(spec, select_examples(spec, attacks_of(table, results)), names)
-    return {
-        "name": figure["name"],
-        "title": figure["title"],
-        "caption": text.removeprefix(f"{str(figure['title']).rstrip('.')}. "),
-        "source": "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
-    }
 
 
 def _model(name: str, entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -175,7 +119,7 @@ def _dataset(name: str, path: Path) -> dict[str, Any]:
     return {
         "name": name,
         "shape": " \N{MULTIPLICATION SIGN} ".join(str(size) for size in card.get("image_shape", [])),
-        "labels": len(card["class_names"]),
+        "labels": f"{len(card['class_names'])}{' in a hierarchy' if card.get('label_parents') else ''}",
         "counts": " / ".join(f"{count:,}" for count in counts.values()),
         "count_names": " / ".join(counts),
         "provenance": card.get("provenance", card.get("source", "")),
@@ -184,10 +128,15 @@ def _dataset(name: str, path: Path) -> dict[str, Any]:
 
 
 def _distinct_runs(
-    tables: Mapping[str, Mapping[str, Any]], rows: Mapping[str, Mapping[str, RowRecords]]
+    tables: Mapping[str, Mapping[str, Any]], rows: Mapping[str, Mapping[str, RowRecords]], results: Path
 ) -> list[RowRecords]:
-    """Every attack run once, even where several tables or rows show it."""
-    return list({result.folder: result for name in tables for result in rows[name].values()}.values())
+    """Every attack run once, even where several tables or rows show it; variants have runs of their own."""
+    found = {result.folder: result for members in rows.values() for result in members.values()}
+    for table in tables.values():
+        for folder in folders(table, results / "attacks") if table.get("kind") == "variants" else []:
+            if folder not in found:
+                found[folder] = read_row(folder)
+    return list(found.values())
 
 
 def _facts(
@@ -198,9 +147,11 @@ def _facts(
     devices = sorted({str(run.run.get("device", "unknown")) for run in runs})
     attacked = sum(float(run.run.get("seconds", 0)) for run in runs)
     trained = sum(model["seconds"] for model in models)
-    rows = sum(len(table["rows"]) for table in tables.values())
+    attacked_tables = [table for table in tables.values() if not is_derived(table)]
+    rows = sum(len(table["rows"]) for table in attacked_tables)
+    more = len(tables) - len(attacked_tables)
     return [
-        ("Tables", f"{len(tables)} with {rows} rows"),
+        ("Tables", f"{len(attacked_tables)} with {rows} rows" + (f", {more} made from them" if more else "")),
         ("Attack runs", f"{len(runs)} on {listed([str(count) for count in images])} images each"),
         ("Images attacked", f"{sum(len(run.records) for run in runs):,}"),
         ("Device", listed(devices)),

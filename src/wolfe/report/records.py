@@ -1,7 +1,7 @@
 """The records of a table's rows, read back and verified.
 
-One row of a table is one folder `attacks/<model>/<rule>/<slug>/` with `records.parquet`, `adversarials.safetensors` and
-`run.json`; nothing here believes a file whose checksum differs from the one in `run.json`.
+One row of a table is one folder `attacks/<model>/<rule>/<slug>/` with `records.parquet`, `adversarials.safetensors`,
+`run.json` and, for JMA, `trace.parquet`; nothing here believes a file whose checksum differs from that in `run.json`.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ COLUMNS = (
 )
 """What a table or a figure needs of every record."""
 
+TRACE = "trace.parquet"
+"""What JMA's runs note of every Jacobian: one line for each image, step and quantity."""
+TRACE_COLUMNS = ("image_id", "step", "name", "value")
+
 STATUSES = ("found", "exhausted", "infeasible", "not_finite", "timed_out", "already_there")
 """How an attack on one image can end."""
 
@@ -73,17 +77,45 @@ def read_row(folder: Path) -> RowRecords:
         FileNotFoundError: a file is missing.
         ValueError: a file is truncated, changed, empty or lacks columns; the message names it.
     """
-    folder = Path(folder)
+    run = _verified_run(Path(folder), ("records.parquet", "adversarials.safetensors"))
+    return RowRecords(Path(folder).name, Path(folder), read_records(Path(folder) / "records.parquet"), run)
+
+
+def read_trace(folder: Path) -> pd.DataFrame:
+    """Reads and verifies the trace of one attack row.
+
+    Args:
+        folder: `attacks/<model>/<rule>/<slug>` of a JMA row.
+
+    Returns:
+        One line for each image and step, in this order, with the columns `image_id`, `step` and one for each quantity.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: it is truncated, changed or no trace; the message names it.
+    """
+    path = Path(folder) / TRACE
+    _verified_run(Path(folder), (TRACE,))
+    try:
+        trace = pd.read_parquet(path, columns=list(TRACE_COLUMNS))
+        wide = trace.set_index(["image_id", "step", "name"])["value"].unstack()  # noqa: PD010
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path} is no readable trace ({error}): delete it and run again") from error
+    return wide.sort_index().reset_index()
+
+
+def _verified_run(folder: Path, names: tuple[str, ...]) -> Mapping[str, Any]:
+    """The contents of `run.json`, once the named files are known to be those that were written."""
     run_file = folder / "run.json"
     if not run_file.is_file():
         raise FileNotFoundError(f"{run_file} is missing: run this attack row first")
-    run = read_json(run_file)
+    run: Any = read_json(run_file)
     outputs = run.get("outputs", {}) if isinstance(run, dict) else {}
-    for name in ("records.parquet", "adversarials.safetensors"):
+    for name in names:
         if name not in outputs:
             raise ValueError(f"{run_file} holds no checksum of {name}: run this attack row again")
         checked(folder / name, outputs[name])
-    return RowRecords(folder.name, folder, read_records(folder / "records.parquet"), run)
+    return dict(run)
 
 
 def read_records(path: Path) -> pd.DataFrame:

@@ -44,7 +44,8 @@ def summarise_records(records: pd.DataFrame) -> dict[str, Any]:
 
     Distortions, iterations and seconds are over the successes and missing (NaN) when there are none; success rates,
     bit success and passes are over all images. `basr` is the share of bits that equal the target's, over all bits
-    and all images, and is given for 0/1 vectors only, as in the published tables.
+    and all images, and is given for 0/1 vectors only, as in the published tables. `consistent` is the share of all
+    images whose decided labels obey the hierarchy, for data sets that have one.
 
     Args:
         records: one line an image.
@@ -65,6 +66,7 @@ def summarise_records(records: pd.DataFrame) -> dict[str, Any]:
         "asr_95_low": low,
         "asr_95_high": high,
         "basr": bits_equal if multi_label else np.nan,
+        "consistent": _consistent(records),
         "mse_mean": found["mse"].mean(),
         "ssim_mean": found["ssim"].mean(),
         "iterations_mean": found["iterations"].mean(),
@@ -80,6 +82,12 @@ def summarise_records(records: pd.DataFrame) -> dict[str, Any]:
     }
     counts = records["status"].value_counts()
     return summary | {f"status_{status}": int(counts.get(status, 0)) for status in STATUSES}
+
+
+def _consistent(records: pd.DataFrame) -> float:
+    """The share of images whose labels obey their hierarchy; NaN where there is none."""
+    known = records["consistent"].dropna() if "consistent" in records else pd.Series(dtype=object)
+    return float(known.astype(bool).mean()) if len(known) else np.nan
 
 
 def summarise(spec: Mapping[str, Any], results: Mapping[str, RowRecords]) -> pd.DataFrame:

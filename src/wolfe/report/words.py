@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,9 @@ ATTACK_NAMES = {
     "ecoc_attack": "ECOC attack",
     "ml_carlini_wagner": "ML-C&W",
     "lots": "LOTS",
+    "ml_deepfool": "ML-DeepFool",
+    "mla_lp": "MLA-LP",
+    "sema_ml": "SemA-ML",
 }
 TARGET_RULES = {
     "other_class": "another class, drawn at random",
@@ -32,6 +36,7 @@ _READING = (
     f"successes, {MISSING} where there are none; ASR 8-bit is what is left after rounding to 8 bits."
 )
 _READING_LABELS = "bASR is the share of labels equal to the target's, over all labels and images."
+_READING_HIERARCHY = "Consistent is the share of all images whose labels after the attack obey the hierarchy of labels."
 
 
 def attack_name(attack: str) -> str:
@@ -48,6 +53,17 @@ def target_rule(spec: Mapping[str, Any]) -> str:
     rule = spec.get("rule", {})
     words = TARGET_RULES.get(rule.get("rule", spec["targets"]), spec["targets"].replace("_", " "))
     return words.format(bits=rule.get("bits", "some"))
+
+
+def encoding_name(encoding: str) -> str:
+    """An output encoding as papers call it."""
+    return {"one_hot": "one-hot", "codebook": "ECOC", "multi_label": "multi-label"}.get(encoding, encoding)
+
+
+def table_name(name: str, kind: str = "Table") -> str:
+    """'Table 10a' for a table (or figure) that ends in its number, as jma_10a; others under their own name."""
+    found = re.fullmatch(r"[a-z_]+_0*(\d+)([a-z]?)", name)
+    return f"{kind} {found[1]}{found[2]}" if found else name
 
 
 def scientific(value: float) -> str:
@@ -75,12 +91,12 @@ def significant(value: float, digits: int = 3) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person would say them: 3.2 s, 4 min 10 s, 1 h 5 min."""
+    """Seconds as a person would say them: 3.2 s, 4 min 10 s, 1 h 5 min; a whole number of the larger unit stays so."""
     if seconds < 60:
         return f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{int(seconds // 60)} min {int(seconds % 60)} s"
-    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60)} min"
+    large, small, unit = (60, 1, ("min", "s")) if seconds < 3600 else (3600, 60, ("h", "min"))
+    rest = int(seconds % large // small)
+    return f"{int(seconds // large)} {unit[0]}" + (f" {rest} {unit[1]}" if rest else "")
 
 
 def listed(items: list[str]) -> str:
@@ -168,13 +184,15 @@ def caption(spec: Mapping[str, Any], table: pd.DataFrame) -> str:
         bits = f" (on average {first['bits_asked_mean']:.1f} of {first['bits_total']} labels to change)"
     images = f"{first['images']} {which}, the same with the same targets in every row"
     sentences = [
-        f"{str(spec['title']).rstrip('.')}.",
+        sentence(str(spec["title"])),
         f"Data set {spec['dataset']}, model {spec['model']}.",
-        _stands_in(str(spec.get("stands_in") or "").rstrip(".")),
+        stands_in(str(spec.get("stands_in") or "")),
         f"{images}; target: {target_rule(spec)}{bits}.",
         _READING,
         _READING_LABELS if first["multi_label"] else "",
+        _READING_HIERARCHY if table["consistent"].notna().any() else "",
         budget(spec.get("budgets", [])),
+        _time_limit(spec.get("time_limit")),
         f"Rows marked '{NOT_COMPARABLE}' ran with less than the published budget." if table["budget_cut"].any() else "",
         "Published are the paper's numbers, for its own data and network." if _any_published(table) else "",
         f"Times are wall time per image in a batch of up to {table['batch_size'].max()} on {_device(table)}: they are"
@@ -183,10 +201,21 @@ def caption(spec: Mapping[str, Any], table: pd.DataFrame) -> str:
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _stands_in(text: str) -> str:
+def sentence(text: str) -> str:
+    """The text with one full stop at its end."""
+    return f"{text.rstrip('.')}."
+
+
+def stands_in(text: str) -> str:
+    """What stands in for what, as a sentence; empty where nothing does."""
     if not text:
         return ""
-    return f"{text[0].upper()}{text[1:]}." if " stand" in text else f"They stand in for {text}."
+    whole = f"{text[0].upper()}{text[1:]}" if " stand" in text else f"They stand in for {text}"
+    return sentence(whole)
+
+
+def _time_limit(seconds: float | None) -> str:
+    return f"An image on which an attack has worked for {duration(seconds)} is given up." if seconds else ""
 
 
 def _any_published(table: pd.DataFrame) -> bool:

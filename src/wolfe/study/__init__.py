@@ -1,5 +1,6 @@
 """Studies: reading, validating and resolving the YAML files under `config/`. Nothing here imports torch."""
 
+from wolfe.study.derived import rows_needed
 from wolfe.study.document import attack_names, attack_parameters, schema
 from wolfe.study.errors import StudyError
 from wolfe.study.graph import rule_graph, shows
@@ -13,6 +14,7 @@ __all__ = [
     "attack_parameters",
     "candidate_slugs",
     "load_study",
+    "rows_needed",
     "rule_graph",
     "schema",
     "shows",

@@ -31,19 +31,32 @@ def rule_graph(study: Study) -> str:
 
 def _edges(study: Study) -> set[tuple[str, str]]:
     edges = {("dataset", "train"), ("train", "targets"), ("dataset", "targets"), ("table", "report")}
-    edges |= {("rulegraph", "report"), ("train", "report"), ("dataset", "report"), ("report", "all")}
+    edges |= {
+        ("rulegraph", "report"),
+        ("resolved_study", "report"),
+        ("train", "report"),
+        ("dataset", "report"),
+        ("report", "all"),
+    }
     edges |= {("table", "all")}
     for batch in study.batches:
         job = f"attack_{batch.name}"
         edges |= {(tail, job) for tail in ("dataset", "train", "targets")} | {(job, "table")}
         if any(shows(figure, batch) for figure in study.figures.values()):
             edges.add((job, "figure"))
-    if study.figures:
+    kinds = {figure["kind"] for figure in study.figures.values()}
+    if "examples" in kinds:
         edges |= {("dataset", "figure"), ("train", "figure"), ("figure", "report"), ("figure", "all")}
+    if "geometry" in kinds:
+        edges |= {(tail, "geometry") for tail in ("dataset", "train", "targets")}
+        edges |= {("geometry", "geometry_figure"), ("geometry_figure", "report"), ("geometry_figure", "all")}
     return edges
 
 
 def shows(figure: Mapping[str, Any], batch: Batch) -> bool:
     """Whether a resolved figure shows rows of a batch."""
-    shown = candidate_slugs(figure)
-    return figure["table"]["name"] in batch.tables and any(row["slug"] in shown for row in batch.rows)
+    for part in figure.get("parts", []):
+        shown = candidate_slugs(part)
+        if part["table"]["name"] in batch.tables and any(row["slug"] in shown for row in batch.rows):
+            return True
+    return False

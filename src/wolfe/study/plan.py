@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wolfe.study.derived import derived_table, group_tables
 from wolfe.study.document import PUBLISHED_FOLDER, check_unique_keys, plain, read_document
 from wolfe.study.references import check_references
-from wolfe.study.rows import budgets_of, canonical, cut, default_label, parameters_of, slug
+from wolfe.study.rows import budgets_of, canonical, resolved_row
 from wolfe.study.validation import validate
 
-_LIMITS: dict[str, Any] = {"device": "auto", "images": 32, "shard_size": 32, "batch_size": 32, "threads": None}
+_LIMITS: dict[str, Any] = {
+    "device": "auto",
+    "images": 32,
+    "shard_size": 32,
+    "batch_size": 32,
+    "time_limit": None,
+    "threads": None,
+}
+# Attacks that work out Jacobians, whose rank is written down at every step.
+_TRACED = frozenset({"jma"})
 
 
 @dataclass(frozen=True)
@@ -24,7 +35,8 @@ class Batch:
         model: the model's name.
         dataset: its data set's name.
         targets: the name of the target rule with its parameters.
-        rows: `{"slug", "attack", "parameters"}`, each piece of work once.
+        rows: `{"slug", "attack", "parameters", "trace"}`, each piece of work once; trace: whether the run also writes
+            what was observed at every step.
         tables: the tables that use every one of these rows.
     """
 
@@ -44,12 +56,13 @@ class Study:
         name: the study's name.
         title: its title, the name where it has none.
         seed: the seed of every random draw.
-        limits: device, images, shard_size, batch_size, threads.
+        limits: device, images, shard_size, batch_size, time_limit, threads.
         datasets: name to the study's entry.
         models: name to the study's entry.
         targets: (model, name of the target rule) to the rule with its parameters.
-        tables: name to the resolved table, plain values for JSON.
-        figures: name to the resolved figure; its `table` is the resolved table, its `rows` are slugs.
+        tables: name to the resolved table, plain values for JSON; its `kind` says what it is made of.
+        groups: a table's number to its sub-tables (jma_10 to jma_10a, jma_10b, ...).
+        figures: name to the resolved figure; tables in it are resolved tables, rows are slugs.
         batches: the attack jobs.
     """
 
@@ -61,6 +74,7 @@ class Study:
     models: dict[str, dict[str, Any]]
     targets: dict[tuple[str, str], dict[str, Any]]
     tables: dict[str, dict[str, Any]]
+    groups: dict[str, list[str]]
     figures: dict[str, dict[str, Any]]
     batches: list[Batch]
 
@@ -83,7 +97,11 @@ class Study:
         validate(document)
         check_references(document, published)
         limits = {**_LIMITS, **document.get("limits", {})}
-        tables = {name: _table(name, entry, document, limits) for name, entry in document["tables"].items()}
+        entries = document["tables"]
+        own = {
+            name: _table(name, entry, document, limits) for name, entry in entries.items() if _kind(entry) == "attacks"
+        }
+        tables = {name: own.get(name) or derived_table(name, entry, own) for name, entry in entries.items()}
         return cls(
             name=document["study"],
             title=document.get("title", document["study"]),
@@ -91,21 +109,21 @@ class Study:
             limits={name: limits[name] for name in _LIMITS},
             datasets=document["datasets"],
             models=document["models"],
-            targets=_targets(document, limits),
+            targets={(table["model"], table["targets"]): table["rule"] for table in own.values()},
             tables=tables,
-            figures={name: _figure(name, entry, tables) for name, entry in document.get("figures", {}).items()},
+            groups=group_tables(tables),
+            figures={name: _figure(name, entry, own) for name, entry in document.get("figures", {}).items()},
             batches=_batches(tables),
         )
 
     def report_spec(self) -> dict[str, Any]:
-        """What the report needs to know: names, models, tables and figures (which name their table)."""
-        figures = [{**figure, "table": figure["table"]["name"]} for figure in self.figures.values()]
+        """What the report needs to know: names, models, tables and figures (which name their tables)."""
         return {
             "study": self.name,
             "title": self.title,
             "models": self.models,
             "tables": list(self.tables.values()),
-            "figures": figures,
+            "figures": [_by_name(figure) for figure in self.figures.values()],
         }
 
 
@@ -132,9 +150,8 @@ def _rule_name(rule: Mapping[str, Any], limits: Mapping[str, Any]) -> str:
     return "_".join(parts)
 
 
-def _targets(document: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
-    rules = [(table["model"], _rule(table, limits)) for table in document["tables"].values()]
-    return {(model, _rule_name(rule, limits)): rule for model, rule in rules}
+def _kind(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("kind", "attacks"))
 
 
 def _table(name: str, table: Mapping[str, Any], document: Mapping[str, Any], limits: dict[str, Any]) -> dict[str, Any]:
@@ -144,6 +161,7 @@ def _table(name: str, table: Mapping[str, Any], document: Mapping[str, Any], lim
     budgets = budgets_of(limits.get("budgets", []), table.get("budgets", []), bound)
     return {
         "name": name,
+        "kind": "attacks",
         "title": table["title"],
         "stands_in": table.get("stands_in", ""),
         "model": table["model"],
@@ -154,60 +172,77 @@ def _table(name: str, table: Mapping[str, Any], document: Mapping[str, Any], lim
         "encoding": model["encoding"]["kind"],
         "published": table.get("published"),
         "budgets": budgets,
-        "rows": [_row(row, budgets) for row in table["rows"]],
-    }
-
-
-def _row(row: Mapping[str, Any], budgets: list[dict[str, Any]]) -> dict[str, Any]:
-    asked = parameters_of(row)
-    origin = row.get("origin", "paper")
-    effective = asked if origin == "ours" else cut(row["attack"], asked, budgets)
-    return {
-        "slug": slug(row["attack"], effective),
-        "attack": row["attack"],
-        "label": row.get("label") or default_label(row),
-        "parameters": effective,
-        "asked": asked,
-        "origin": origin,
-        "cut": effective != asked,
-        "published": row.get("published"),
+        "time_limit": limits["time_limit"],
+        "rows": [resolved_row(row, budgets) for row in table["rows"]],
     }
 
 
 def _figure(name: str, figure: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
-    table = tables[figure["table"]]
+    common = {"name": name, "title": figure["title"], "kind": figure.get("kind", "examples")}
+    if common["kind"] == "geometry":
+        return {**common, "table": tables[figure["table"]], "labels": figure.get("labels")}
+    return {**common, "parts": [_part(part, tables) for part in figure.get("parts", [figure])]}
+
+
+def _part(part: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
+    table = tables[part["table"]]
     slugs = {row["label"]: row["slug"] for row in table["rows"]}
     return {
-        "name": name,
-        "title": figure["title"],
-        "kind": figure.get("kind", "examples"),
-        "image": figure.get("image"),
         "table": table,
-        "rows": [slugs[label] for label in figure.get("rows", [])] or None,
+        "rows": [slugs[label] for label in part.get("rows", [])] or None,
+        "image": part.get("image"),
+        "images": part.get("images", 1),
     }
 
 
-def candidate_slugs(figure: Mapping[str, Any]) -> list[str]:
-    """The rows that a resolved figure may show: those it names, else all of its table."""
-    return figure["rows"] or [row["slug"] for row in figure["table"]["rows"]]
+def _by_name(figure: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved figure in which tables are named, not repeated."""
+    if figure["kind"] == "geometry":
+        return {**figure, "table": figure["table"]["name"]}
+    return {**figure, "parts": [{**part, "table": part["table"]["name"]} for part in figure["parts"]]}
+
+
+def candidate_slugs(part: Mapping[str, Any]) -> list[str]:
+    """The rows that a part of a resolved figure may show: those it names, else all of its table."""
+    return part["rows"] or [row["slug"] for row in part["table"]["rows"]]
 
 
 def _batches(tables: Mapping[str, dict[str, Any]]) -> list[Batch]:
     """Groups rows by the exact set of tables that use them: a table's jobs run what it needs and nothing twice."""
     users: dict[tuple[str, str, str], list[str]] = {}
     work: dict[tuple[str, str, str], dict[str, Any]] = {}
-    for name, table in tables.items():
-        for row in table["rows"]:
-            key = (table["model"], table["targets"], row["slug"])
-            tables_of = users.setdefault(key, [])
-            tables_of += [name] if name not in tables_of else []
-            parameters = canonical(row["attack"], row["parameters"])
-            work.setdefault(key, {"slug": row["slug"], "attack": row["attack"], "parameters": parameters})
-    grouped: dict[tuple[str, ...], list[tuple[str, str, str]]] = {}
+    datasets: dict[str, str] = {}
+    for name, model, dataset, targets, row in _work(tables):
+        key = (model, targets, row["slug"])
+        tables_of = users.setdefault(key, [])
+        tables_of += [name] if name not in tables_of else []
+        parameters = canonical(row["attack"], row["parameters"])
+        piece = {"slug": row["slug"], "attack": row["attack"], "parameters": parameters}
+        work.setdefault(key, {**piece, "trace": row["attack"] in _TRACED})
+        datasets[model] = dataset
+    grouped: dict[tuple[tuple[str, ...], str, str], list[tuple[str, str, str]]] = {}
     for key, names in users.items():
-        grouped.setdefault(tuple(names), []).append(key)
+        grouped.setdefault((tuple(names), *key[:2]), []).append(key)
+    several = Counter(names for names, _, _ in grouped)
     return [
-        Batch("_and_".join(names), model, tables[names[0]]["dataset"], rule, [work[key] for key in keys], names)
-        for names, keys in grouped.items()
-        for model, rule, _ in keys[:1]
+        Batch(
+            "_".join(["_and_".join(names), *([model, targets] if several[names] > 1 else [])]),
+            model,
+            datasets[model],
+            targets,
+            [work[key] for key in keys],
+            names,
+        )
+        for (names, model, targets), keys in grouped.items()
     ]
+
+
+def _work(tables: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, str, str, str, dict[str, Any]]]:
+    """Every attack row that is to be run: the table that asks for it, model, data set, target rule and the row."""
+    for name, table in tables.items():
+        if table["kind"] == "attacks":
+            for row in table["rows"]:
+                yield name, table["model"], table["dataset"], table["targets"], row
+        elif table["kind"] == "variants":
+            for line in table["rows"]:
+                yield name, line["model"], line["dataset"], line["targets"], line["variant"]

@@ -10,11 +10,21 @@ from typing import Any
 
 from wolfe.study.errors import StudyError, allowed
 from wolfe.study.rows import canonical, default_label, parameters_of
+from wolfe.study.sources import classes_of, images_to_attack, is_multi_label
+from wolfe.study.validation import validate_row
 
 _LOSSES = {"one_hot": "cross_entropy", "codebook": "hinge", "multi_label": "binary_cross_entropy"}
-_MULTI_LABEL_SOURCES = ("scenes",)
-# What the embedded sources hold: classes or labels, and test images unless the entry says otherwise.
-SOURCE_SIZES = {"digits": (10, 360), "scenes": (20, 1000)}
+# The networks that use layers of a trained one, and the networks that may have those.
+_BOTTOMS = {"vgg16_ensemble": ("vgg16",), "frozen_features": ("vgg16", "inception_v3", "timm")}
+# Channels of the embedded sources' images, and their side unless the entry says otherwise.
+_IMAGE_SHAPES = {"digits": (1, 32), "scenes": (3, 64), "sequences": (1, 32)}
+# Encodings of the attacks that do not serve them all.
+_SERVES = {
+    "ecoc_attack": ("codebook",),
+    "ml_deepfool": ("multi_label", "codebook"),
+    "mla_lp": ("multi_label", "codebook"),
+    "sema_ml": ("multi_label",),
+}
 # Averages need images of the target, which flipped or empty label vectors need not have.
 _RULES_WITH_EXAMPLES = ("other_class", "training_labels")
 
@@ -32,7 +42,13 @@ def check_references(document: Mapping[str, Any], published: Path) -> None:
     for name, model in document["models"].items():
         _check_model(f"models.{name}", model, document)
     for name, table in document["tables"].items():
-        _check_table(f"tables.{name}", table, document, published)
+        if _is_of_attacks(table):
+            _check_table(f"tables.{name}", table, document, published)
+    for name, table in document["tables"].items():
+        if table.get("kind") == "variants":
+            _check_variants(f"tables.{name}", table, document)
+        elif not _is_of_attacks(table):
+            _check_summed(f"tables.{name}", table, document)
     for name, figure in document.get("figures", {}).items():
         _check_figure(f"figures.{name}", figure, document)
     _check_budgets("limits.budgets", document.get("limits", {}).get("budgets", []))
@@ -45,32 +61,57 @@ def _check_name(place: str, noun: str, name: str, there: Mapping[str, Any]) -> N
 
 def _check_model(place: str, model: Mapping[str, Any], document: Mapping[str, Any]) -> None:
     _check_name(f"{place}.dataset", "dataset", model["dataset"], document["datasets"])
-    ensemble = model["network"]["name"] == "vgg16_ensemble"
-    if ensemble and "bottom" not in model:
-        raise StudyError(f"{place}: 'bottom' is missing: an ensemble shares the first layers of a trained vgg16")
-    if not ensemble and "bottom" in model:
-        raise StudyError(f"{place}.bottom: only a vgg16_ensemble has one, not {model['network']['name']}")
-    if ensemble:
-        fitting = {key: entry for key, entry in document["models"].items() if entry["network"]["name"] == "vgg16"}
-        _check_name(f"{place}.bottom", "vgg16 model", model["bottom"], fitting)
+    _check_bottom(place, model, document)
     kind = model["encoding"]["kind"]
     if model["loss"] != _LOSSES[kind]:
         raise StudyError(f"{place}.loss: {model['loss']!r} does not fit a {kind} encoding; allowed: {_LOSSES[kind]}")
     dataset = document["datasets"][model["dataset"]]
-    source = dataset["source"]
-    if model["network"]["name"] != "timm" and dataset.get("size", 64) % 32:
-        raise StudyError(
-            f"{place}.network.name: {model['network']['name']} halves an image five times; the size of dataset "
-            f"{model['dataset']} must be a multiple of 32, not {dataset['size']}"
-        )
-    length, classes = model["encoding"].get("length", 0), SOURCE_SIZES[source][0]
+    _check_size(place, model, dataset)
+    length, classes = model["encoding"].get("length", 0), classes_of(dataset)
     if kind == "codebook" and (length < classes or length & (length - 1)):
         raise StudyError(
             f"{place}.encoding.length: must be a power of two and at least {classes} (the classes), not {length}"
         )
-    if (kind == "multi_label") != (source in _MULTI_LABEL_SOURCES):
-        choices = ["multi_label"] if source in _MULTI_LABEL_SOURCES else ["one_hot", "codebook"]
-        raise StudyError(f"{place}.encoding.kind: {kind!r} does not fit the {source} images; {allowed(kind, choices)}")
+    if (kind == "multi_label") != is_multi_label(dataset):
+        choices = ["multi_label"] if is_multi_label(dataset) else ["one_hot", "codebook"]
+        images = f"{dataset['source']} images"
+        raise StudyError(f"{place}.encoding.kind: {kind!r} does not fit the {images}; {allowed(kind, choices)}")
+
+
+def _check_bottom(place: str, model: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+    network = model["network"]["name"]
+    if network not in _BOTTOMS:
+        if "bottom" in model:
+            raise StudyError(f"{place}.bottom: only a {' or '.join(_BOTTOMS)} has one, not {network}")
+        return
+    fits = _BOTTOMS[network]
+    if "bottom" not in model:
+        raise StudyError(f"{place}: 'bottom' is missing: {network} uses the layers of a trained {' or '.join(fits)}")
+    fitting = {key: entry for key, entry in document["models"].items() if entry["network"]["name"] in fits}
+    _check_name(f"{place}.bottom", f"{' or '.join(fits)} model", model["bottom"], fitting)
+    own, other = (document["datasets"].get(name) for name in (model["dataset"], fitting[model["bottom"]]["dataset"]))
+    if other and _image_shape(own) != _image_shape(other):
+        raise StudyError(f"{place}.bottom: {model['bottom']} takes images of another shape than {model['dataset']}")
+
+
+def _check_size(place: str, model: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
+    network, (_, size) = model["network"], _image_shape(dataset)
+    needed = ""
+    if network["name"].startswith("vgg16") and size % 32:
+        needed = "a multiple of 32"
+    elif network["name"] == "inception_v3" and size < (29 if network.get("small_images") else 75):
+        needed = "at least 75, or 29 with small_images"
+    if needed:
+        raise StudyError(
+            f"{place}.network.name: {network['name']} halves an image five times; the size of dataset "
+            f"{model['dataset']} must be {needed}, not {size}"
+        )
+
+
+def _image_shape(dataset: Mapping[str, Any]) -> tuple[int, int]:
+    """Channels and side."""
+    channels, usual = _IMAGE_SHAPES[dataset["source"]]
+    return channels, dataset.get("size", usual)
 
 
 def _check_table(place: str, table: Mapping[str, Any], document: Mapping[str, Any], published: Path) -> None:
@@ -91,8 +132,8 @@ def _check_table(place: str, table: Mapping[str, Any], document: Mapping[str, An
 
 def _check_counts(place: str, table: Mapping[str, Any], document: Mapping[str, Any]) -> None:
     dataset = document["datasets"][document["models"][table["model"]]["dataset"]]
-    labels, usual = SOURCE_SIZES[dataset["source"]]
-    bits, test = table["targets"].get("bits", 0), dataset.get("test", usual)
+    labels, test = classes_of(dataset), images_to_attack(dataset)
+    bits = table["targets"].get("bits", 0)
     if bits > labels:
         raise StudyError(f"{place}.targets.bits: must be at most {labels} (the labels), not {bits}")
     for where, images in (
@@ -104,8 +145,9 @@ def _check_counts(place: str, table: Mapping[str, Any], document: Mapping[str, A
 
 
 def _check_row(place: str, row: Mapping[str, Any], kind: str, rule: str) -> None:
-    if row["attack"] == "ecoc_attack" and kind != "codebook":
-        raise StudyError(f"{place}.attack: ecoc_attack needs a codebook model, not a {kind} one")
+    serves = _SERVES.get(row["attack"], (kind,))
+    if kind not in serves:
+        raise StudyError(f"{place}.attack: {row['attack']} needs a {' or '.join(serves)} model, not a {kind} one")
     if row["attack"] == "lots" and rule not in _RULES_WITH_EXAMPLES:
         needed = " or ".join(_RULES_WITH_EXAMPLES)
         raise StudyError(f"{place}.attack: lots averages images of the target, which {rule} lacks; use {needed}")
@@ -143,7 +185,7 @@ def _check_duplicates(place: str, rows: list[dict[str, Any]]) -> None:
     labels: dict[str, int] = {}
     for index, row in enumerate(rows):
         work = json.dumps([row["attack"], canonical(row["attack"], parameters_of(row))], sort_keys=True)
-        label = row.get("label") or default_label(row)
+        label = _label(row)
         if work in works:
             raise StudyError(f"{place}.rows[{index}]: duplicate of rows[{works[work]}] (same attack and parameters)")
         if label in labels:
@@ -151,14 +193,75 @@ def _check_duplicates(place: str, rows: list[dict[str, Any]]) -> None:
         works[work] = labels[label] = index
 
 
+def _is_of_attacks(table: Mapping[str, Any]) -> bool:
+    return bool(table.get("kind", "attacks") == "attacks")
+
+
+def _attack_tables(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: table for name, table in document["tables"].items() if _is_of_attacks(table)}
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    return str(row.get("label") or default_label(row))
+
+
+def _check_variants(place: str, table: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+    works: dict[str, int] = {}
+    for index, variant in enumerate(table["rows"]):
+        here = f"{place}.rows[{index}]"
+        _check_name(f"{here}.table", "table of attacks", variant["table"], _attack_tables(document))
+        of_table = document["tables"][variant["table"]]
+        rows = {_label(row): row for row in of_table["rows"]}
+        if variant["of"] not in rows:
+            raise StudyError(
+                f"{here}.of: table {variant['table']} has no row {variant['of']!r}; {allowed(variant['of'], rows)}"
+            )
+        base = rows[variant["of"]]
+        changed = {**parameters_of(base), **variant["change"]}
+        validate_row({"attack": base["attack"], **changed}, f"{here}.change")
+        if canonical(base["attack"], changed) == canonical(base["attack"], parameters_of(base)):
+            raise StudyError(f"{here}.change: changes nothing of {variant['of']!r}")
+        work = json.dumps([variant["table"], variant["of"], variant["change"]], sort_keys=True)
+        if work in works:
+            raise StudyError(f"{here}: duplicate of rows[{works[work]}] (same row, same change)")
+        works[work] = index
+
+
+def _check_summed(place: str, table: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+    for index, name in enumerate(table["tables"]):
+        _check_name(f"{place}.tables[{index}]", "table of attacks", name, _attack_tables(document))
+        if not any(row["attack"] == "jma" for row in document["tables"][name]["rows"]):
+            raise StudyError(f"{place}.tables[{index}]: table {name} has no row of jma, which this table sums up")
+
+
 def _check_figure(place: str, figure: Mapping[str, Any], document: Mapping[str, Any]) -> None:
-    _check_name(f"{place}.table", "table", figure["table"], document["tables"])
-    labels = [row.get("label") or default_label(row) for row in document["tables"][figure["table"]]["rows"]]
-    for index, label in enumerate(figure.get("rows", [])):
+    if figure.get("kind") == "geometry":
+        _check_geometry(place, figure, document)
+        return
+    if ("parts" in figure) == ("table" in figure):
+        raise StudyError(f"{place}: give either 'table' (with rows, image, images) or 'parts'")
+    for index, part in enumerate(figure.get("parts", [figure])):
+        _check_part(f"{place}.parts[{index}]" if "parts" in figure else place, part, document)
+
+
+def _check_part(place: str, part: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+    _check_name(f"{place}.table", "table of attacks", part["table"], _attack_tables(document))
+    labels = [_label(row) for row in document["tables"][part["table"]]["rows"]]
+    for index, label in enumerate(part.get("rows", [])):
         if label not in labels:
             raise StudyError(
-                f"{place}.rows[{index}]: table {figure['table']} has no row {label!r}; {allowed(label, labels)}"
+                f"{place}.rows[{index}]: table {part['table']} has no row {label!r}; {allowed(label, labels)}"
             )
+    if part.get("image") and part.get("images", 1) > 1:
+        raise StudyError(f"{place}.images: must be 1 where 'image' names the one to show")
+
+
+def _check_geometry(place: str, figure: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+    _check_name(f"{place}.table", "table of attacks", figure["table"], _attack_tables(document))
+    model = document["tables"][figure["table"]]["model"]
+    kind = document["models"][model]["encoding"]["kind"]
+    if kind != "multi_label":
+        raise StudyError(f"{place}.table: the geometry of two labels needs a multi_label model, not a {kind} one")
 
 
 def _check_budgets(place: str, budgets: list[dict[str, Any]]) -> None:

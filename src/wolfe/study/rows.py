@@ -18,6 +18,9 @@ DISPLAY_NAMES = {
     "ecoc_attack": "ECOC attack",
     "ml_carlini_wagner": "ML-C&W",
     "lots": "LOTS",
+    "ml_deepfool": "ML-DeepFool",
+    "mla_lp": "MLA-LP",
+    "sema_ml": "SemA-ML",
 }
 _ROW_KEYS = frozenset({"attack", "label", "origin", "published"})
 _LONGEST_SLUG = 120
@@ -81,6 +84,32 @@ def cut(attack: str, asked: Mapping[str, Any], budgets: Sequence[Budget]) -> dic
         limits["search_steps"] = budget["maximum_search_steps"]
     changed = {name: limit for name, limit in limits.items() if limit < full[name]}
     return {name: value for name, value in ({**asked, **changed}).items() if name in full}
+
+
+def resolved_row(row: Mapping[str, Any], budgets: Sequence[Budget]) -> dict[str, Any]:
+    """A row of the study with its budget applied.
+
+    Args:
+        row: as it stands in the study.
+        budgets: see `budgets_of`; a row of origin "ours" is exempt.
+
+    Returns:
+        `slug`, `attack`, `label`, `parameters` (in force), `asked` (in the study), `origin`, `cut` (whether the
+        two differ) and `published` (the row of the published table, or None).
+    """
+    asked = parameters_of(row)
+    origin = row.get("origin", "paper")
+    effective = asked if origin == "ours" else cut(row["attack"], asked, budgets)
+    return {
+        "slug": slug(row["attack"], effective),
+        "attack": row["attack"],
+        "label": row.get("label") or default_label(row),
+        "parameters": effective,
+        "asked": asked,
+        "origin": origin,
+        "cut": effective != asked,
+        "published": row.get("published"),
+    }
 
 
 def slug(attack: str, parameters: Mapping[str, Any]) -> str:

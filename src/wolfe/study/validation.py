@@ -43,6 +43,22 @@ def validate(document: Mapping[str, Any]) -> None:
         raise StudyError(min(messages, key=lambda item: item[0])[1])
 
 
+def validate_row(row: Mapping[str, Any], place: str) -> None:
+    """Checks one row of attacks, as it results when parameters of another are changed.
+
+    Args:
+        row: the attack and its parameters.
+        place: where in the study it comes from.
+
+    Raises:
+        StudyError: the most telling of the problems.
+    """
+    part = {"$defs": schema()["$defs"], "$ref": "#/$defs/row"}
+    messages = [message for error in Draft202012Validator(part).iter_errors(row) for message in _messages(error)]
+    if messages:
+        raise StudyError(f"{place}.{messages[0]}")
+
+
 def _refuse_infinite(value: Any, path: list[str | int]) -> None:
     """YAML writes .nan and .inf for numbers that satisfy every bound of a schema."""
     if isinstance(value, Mapping):

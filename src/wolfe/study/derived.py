@@ -1,0 +1,87 @@
+"""Tables that are made from the rows of other tables: variants of rows, and analyses of JMA."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from wolfe.study.rows import parameters_of, slug
+
+_SUB_TABLE = re.compile(r"(.*[0-9])[a-z]")
+_OF_THE_TABLE = ("model", "dataset", "targets", "rule", "encoding", "images")
+
+
+def derived_table(name: str, entry: Mapping[str, Any], tables: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """A table of another kind than "attacks", resolved.
+
+    Args:
+        name: its name in the study.
+        entry: its entry there.
+        tables: the resolved tables of attacks.
+
+    Returns:
+        `name`, `kind`, `title`, `stands_in`, and `parts` (the JMA rows of the tables that it sums up), or `rows` (for
+        variants: a row of a table in `base` and what becomes of it in `variant`).
+    """
+    common = {"name": name, "kind": entry["kind"], "title": entry["title"], "stands_in": entry.get("stands_in", "")}
+    if entry["kind"] == "variants":
+        return {**common, "rows": [_variant(row, tables[row["table"]]) for row in entry["rows"]]}
+    return {**common, "parts": [_part(tables[table]) for table in entry["tables"]]}
+
+
+def _part(table: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [row for row in table["rows"] if row["attack"] == "jma"]
+    return {"table": table["name"], "title": table["title"], **{key: table[key] for key in _OF_THE_TABLE}, "rows": rows}
+
+
+def _variant(entry: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
+    base = next(row for row in table["rows"] if row["label"] == entry["of"])
+    changed = parameters_of({"attack": base["attack"], **base["parameters"], **entry["change"]})
+    variant = {
+        **base,
+        "slug": slug(base["attack"], changed),
+        "parameters": changed,
+        "asked": changed,
+        "published": None,
+    }
+    return {
+        "table": table["name"],
+        **{key: table[key] for key in _OF_THE_TABLE},
+        "difference": entry["difference"],
+        "base": base,
+        "variant": variant,
+    }
+
+
+def group_tables(names: Iterable[str]) -> dict[str, list[str]]:
+    """Sub-tables by the number that they share: jma_10 to jma_10a, jma_10b and jma_10c.
+
+    Names that are a table of their own are no group.
+    """
+    names = list(names)
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        number = _SUB_TABLE.fullmatch(name)
+        if number and number.group(1) not in names:
+            groups.setdefault(number.group(1), []).append(name)
+    return groups
+
+
+def rows_needed(table: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """The attack rows that a resolved table sums up.
+
+    Args:
+        table: of any kind.
+
+    Returns:
+        Model, target rule and row, each once.
+    """
+    if table["kind"] == "attacks":
+        found = [(table["model"], table["targets"], row) for row in table["rows"]]
+    elif table["kind"] == "variants":
+        pairs = [(line, line[which]) for line in table["rows"] for which in ("base", "variant")]
+        found = [(line["model"], line["targets"], row) for line, row in pairs]
+    else:
+        found = [(part["model"], part["targets"], row) for part in table["parts"] for row in part["rows"]]
+    return list({(model, targets, row["slug"]): (model, targets, row) for model, targets, row in found}.values())
