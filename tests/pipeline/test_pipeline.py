@@ -37,7 +37,8 @@ def test_records_hold_one_row_an_image_and_manifests_the_checksums(finished: Pat
             assert len(pd.read_parquet(folder / "records.parquet")) == 3
             outputs = json.loads((folder / "run.json").read_text())["outputs"]
             assert {name: sha256(folder / name) for name in outputs} == outputs
-            assert set(outputs) == {"records.parquet", "adversarials.safetensors"}
+            trace = {"trace.parquet"} if row["attack"] == "jma" else set()
+            assert set(outputs) == {"records.parquet", "adversarials.safetensors", *trace}
 
 
 def test_every_job_leaves_a_log(finished: Path) -> None:

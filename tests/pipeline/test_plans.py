@@ -16,26 +16,46 @@ def test_one_table_plans_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
     assert run.planned == expected, run.text
 
 
+def test_a_number_plans_all_its_sub_tables(tmp_path: Path) -> None:
+    run = snakemake(tmp_path, "--dry-run", "table_labels_1")
+    assert run.planned["table"] == 2, run.text
+    assert {"attack_labels_1a", "attack_labels_1b", "table_labels_1"} <= set(run.planned)
+    assert run.planned["train"] == 2
+
+
+def test_a_derived_table_plans_the_tables_that_it_sums_up(tmp_path: Path) -> None:
+    run = snakemake(tmp_path, "--dry-run", "table_steps")
+    jobs = {name for name in run.planned if name.startswith("attack_")}
+    assert jobs == {"attack_one_hot", "attack_codes", "attack_labels_1b"}, run.text
+    assert run.planned["table"] == 1
+
+
+def test_a_geometry_needs_no_attack(tmp_path: Path) -> None:
+    run = snakemake(tmp_path, "--dry-run", "figure_geometry")
+    expected = dict.fromkeys(("dataset", "train", "targets", "geometry", "geometry_figure", "figure_geometry"), 1)
+    assert run.planned == expected, run.text
+
+
 def test_an_ensemble_brings_the_network_it_starts_from(tmp_path: Path) -> None:
     assert snakemake(tmp_path, "--dry-run", "figure_codes").planned["train"] == 2
 
 
 def test_without_a_study_the_default_one_is_planned(tmp_path: Path) -> None:
     run = snakemake(tmp_path, "--dry-run", study=None)
-    assert (run.planned["train"], run.planned["table"]) == (3, 4)
+    assert (run.planned["train"], run.planned["table"]) == (12, 23)
     assert "results/embedded/report.html" in run.text
 
 
 def test_studies_do_not_mix(tmp_path: Path) -> None:
     run = snakemake(tmp_path, "--dry-run")
-    assert run.planned["table"] == 3
+    assert run.planned["table"] == 7
     assert "embedded" not in run.text
     assert "digits_vgg16" not in run.text
 
 
 def test_a_value_on_the_command_line_changes_the_default_study(tmp_path: Path) -> None:
     run = snakemake(
-        tmp_path, "--dry-run", "table_jma_08", "--config", "study=mine", 'limits={"images": 40}', study=None
+        tmp_path, "--dry-run", "table_jma_08", "--config", "study=mine", 'limits={"images": 14}', study=None
     )
     assert run.code == 0, run.text
     assert "The table is in results/mine/tables/jma_08" in run.text

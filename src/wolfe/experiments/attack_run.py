@@ -28,6 +28,7 @@ from wolfe.experiments.store import Store
 from wolfe.experiments.trace import JacobianTrace
 from wolfe.files import atomic_path, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
+from wolfe.models.folding import for_attack
 from wolfe.models.storage import load_classifier
 
 RECORDS, ADVERSARIALS, RUN = "records.parquet", "adversarials.safetensors", "run.json"
@@ -105,8 +106,9 @@ def _prepare(
     model: Path, targets: Path, data: Path, seed: int, device: str, batch_size: int, quiet: bool | None
 ) -> _Bench:
     test = open_split(data, "test")
+    classifier = load_classifier(model, device)
     return _Bench(
-        classifier=load_classifier(model, device),
+        classifier=for_attack(classifier, test.images(range(min(batch_size, len(test)))).to(classifier.device)),
         test=test,
         training=open_split(data, "train"),
         targets=_read_targets(targets),

@@ -23,6 +23,7 @@ from wolfe.fingerprint import code_fingerprint
 from wolfe.models.evaluation import evaluate
 from wolfe.models.feed import Batches, Feed
 from wolfe.models.fitting import fit, wants_quiet
+from wolfe.models.folding import channels_side_by_side
 from wolfe.models.frozen_features import FeatureFeed, FrozenFeatures, head_of
 from wolfe.models.learner import EpochLog, Learner, TrainingOptions
 from wolfe.models.networks import build_network, takes_bottom, with_backbone
@@ -128,6 +129,7 @@ def _train(
     own_seed = seed_for(seed, "training", name)
     network = _complete(spec["network"], bottom, shape)
     classifier = _fresh_classifier(network, encoding, shape, feeds["train"], bottom, own_seed).to(device)
+    channels_side_by_side(classifier)
     learnt, sources = _to_learn(classifier, feeds, options)
     learner = Learner(learnt, options, len(class_names), own_seed)
     log = fit(learner, sources["train"], sources["validation"], checkpoints, device, wants_quiet(quiet))
