@@ -311,3 +311,5 @@ def test_numbers_in_words(text, expected):
 def test_a_rule_with_parameters_in_words():
     rule = {"rule": "flip_bits", "bits": 10}
     assert words.target_rule({"targets": "flip_bits_10", "rule": rule}) == "the true labels with 10 flipped at random"
+    any_image = {"targets": "flip_bits_10_any", "rule": {**rule, "only_correct": False}}
+    assert words.target_rule(any_image) == "the predicted labels with 10 flipped at random"

@@ -58,11 +58,7 @@ class MLDeepFool(Attack):
         for iteration in range(1, self.max_iterations + 1):
             if len(active) == 0:
                 break
-            logits, jacobian = problem.logits_and_jacobian(present[active], active)
-            problem.observe(iteration, active, present[active], logits, jacobian)
-            finite = logits.isfinite().all(dim=1) & jacobian.flatten(1).isfinite().all(dim=1)
-            going = problem.continuing(active, finite)
-            active, logits, jacobian = active[going], logits[going], jacobian[going]
+            active, logits, jacobian = problem.linearise(iteration, present[active], active)
             step, solved = self._steps(problem.encoding, problem.target[active], logits, jacobian)
             problem.end(active[~solved], "infeasible")
             active, step = active[solved], step[solved]

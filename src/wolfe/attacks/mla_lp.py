@@ -75,13 +75,7 @@ class MLALP(Attack):
         for iteration in range(1, self.max_iterations + 1):
             if len(active) == 0:
                 break
-            logits, jacobian = problem.logits_and_jacobian(present[active], active)
-            problem.observe(iteration, active, present[active], logits, jacobian)
-            finite = logits.isfinite().all(dim=1) & jacobian.flatten(1).isfinite().all(dim=1)
-            going = problem.continuing(active, finite)
-            active, logits, jacobian = active[going], logits[going], jacobian[going]
-            if len(active) == 0:
-                break
+            active, logits, jacobian = problem.linearise(iteration, present[active], active)
             problem.iterations[active] = iteration
             step, solved = self._steps(problem, active, logits, jacobian, thresholds[active])
             problem.end(active[~solved], "infeasible")
@@ -109,7 +103,7 @@ class MLALP(Attack):
         steps, solved = torch.zeros_like(problem.start[index]), torch.ones_like(index, dtype=torch.bool)
         solver = self.solver
         if solver == "auto":
-            solver = "highs" if steps[0].numel() <= _SMALL else "dual"
+            solver = "highs" if problem.start[0].numel() <= _SMALL else "dual"
         for image in range(len(index)):
             rows = slopes[image, :, None] * jacobian[image].flatten(1).double()
             solution = max_norm(rows, room[image], solver=solver, gap=self.gap)

@@ -113,6 +113,19 @@ class Problem:
         self.vjps[index] += self.encoding.size
         return self.classifier.logits_and_jacobian(images)
 
+    def linearise(self, step: int, images: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What a method that goes by the Jacobian begins a step with; the observer is told.
+
+        Returns:
+            Positions (b,), logits (b, n) and Jacobian (b, n, C, H, W) of the images that go on: those with finite
+            values and time left.
+        """
+        logits, jacobian = self.logits_and_jacobian(images, index)
+        self.observe(step, index, images, logits, jacobian)
+        finite = logits.isfinite().all(dim=1) & jacobian.flatten(1).isfinite().all(dim=1)
+        going = self.continuing(index, finite)
+        return index[going], logits[going], jacobian[going]
+
     def gradient(
         self, images: Tensor, index: Tensor, objective: Callable[[Tensor], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:

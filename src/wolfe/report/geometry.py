@@ -24,7 +24,7 @@ from wolfe.report.words import sentence, significant, stands_in, table_name
 
 _NEEDED = ("outputs", "gram", "signs", "euclidean", "mahalanobis", "labels", "image_id", "picture", "model")
 _SIZE = (7.0, 4.5)
-_PLANE = (0.07, 0.1, 0.6, 0.88)
+_PLANE = (0.095, 0.1, 0.575, 0.88)
 _POINTS = (("euclidean", "r\N{PRIME}", RED), ("mahalanobis", "r*", GREEN))
 
 
@@ -121,8 +121,10 @@ def _target_point(axes: Axes, measured: Mapping[str, Any], name: str, label: str
     start, point, way = (np.asarray(value) for value in (measured["outputs"], found["point"], found["path"]))
     arrow = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.3, "shrinkA": 3, "shrinkB": 2, "mutation_scale": 10}
     axes.annotate("", xy=tuple(point), xytext=tuple(start), arrowprops=arrow, zorder=4)
-    _named(axes, point, label, colour, away=np.asarray(measured["signs"]))
     whole = way[int(np.argmin(np.abs(np.asarray(measured["lengths"]) - 1)))]
+    # In the region, or beside it where the network's own way ends above or below the point.
+    away = np.asarray([measured["signs"][0], 1.0 if point[1] >= whole[1] else -1.0])
+    _named(axes, point, label, colour, away=away)
     axes.plot(*whole, "o", color=colour, markersize=4, zorder=5)
     ellipse = start + found["norm"] * _unit_ellipse(np.asarray(measured["gram"]))
     text = f"way of the network; with all of it (dot) it {'reaches' if found['reached'] else 'misses'} the target"

@@ -27,7 +27,7 @@ ATTACK_NAMES = {
 TARGET_RULES = {
     "other_class": "another class, drawn at random",
     "training_labels": "a label vector drawn from the training set",
-    "flip_bits": "the true labels with {bits} flipped at random",
+    "flip_bits": "the {present} labels with {bits} flipped at random",
     "all_off": "all labels off",
 }
 _READING = (
@@ -52,7 +52,9 @@ def target_rule(spec: Mapping[str, Any]) -> str:
     """
     rule = spec.get("rule", {})
     words = TARGET_RULES.get(rule.get("rule", spec["targets"]), spec["targets"].replace("_", " "))
-    return words.format(bits=rule.get("bits", "some"))
+    return words.format(
+        bits=rule.get("bits", "some"), present="true" if rule.get("only_correct", True) else "predicted"
+    )
 
 
 def encoding_name(encoding: str) -> str:
