@@ -7,6 +7,7 @@ from scipy.optimize import nnls
 
 from tests.conftest import ENCODINGS
 from wolfe.linear import dense_jacobian, least_norm
+from wolfe.linear import jacobian as dense
 from wolfe.linear.dual import _lawson_hanson, solve_dual
 from wolfe.region import BitRegion
 
@@ -147,6 +148,42 @@ def test_dense_jacobian_equals_autograd():
     assert torch.equal(logits, network(images).detach())
 
 
+@pytest.mark.parametrize("together", [1, 64, 200, 1 << 21])
+def test_rows_do_not_depend_on_how_many_are_taken_together(monkeypatch, together):
+    torch.manual_seed(1)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 3, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten(), torch.nn.Linear(3, 11)
+    )
+    images = torch.rand(5, 1, 4, 4)
+    expected = torch.stack([torch.autograd.functional.jacobian(network, image[None])[0, :, 0] for image in images])
+    monkeypatch.setattr(dense, "_TOGETHER", together)
+    monkeypatch.setattr(dense, "_WORTHWHILE", 1)
+    _, jacobian = dense_jacobian(network, images)
+    assert torch.allclose(jacobian, expected, atol=1e-6)
+
+
+class NotVectorised(torch.autograd.Function):
+    """A layer that nothing tells how to treat several backward passes at once."""
+
+    @staticmethod
+    def forward(context: object, values: torch.Tensor) -> torch.Tensor:
+        return 2 * values
+
+    @staticmethod
+    def backward(context: object, slopes: torch.Tensor) -> torch.Tensor:
+        assert float(slopes.sum()) == float(slopes.sum())
+        return 2 * slopes
+
+
+def test_layers_that_cannot_be_vectorised_are_taken_one_by_one():
+    torch.manual_seed(2)
+    linear = torch.nn.Linear(16, 6)
+    images = torch.rand(3, 1, 4, 4)
+    _, jacobian = dense_jacobian(lambda inputs: linear(NotVectorised.apply(inputs).flatten(1)), images)
+    expected = 2 * linear.weight.view(1, 6, 1, 4, 4).expand(3, -1, -1, -1, -1)
+    assert torch.allclose(jacobian, expected)
+
+
 def test_dense_jacobian_of_a_constant_is_zero():
     logits, jacobian = dense_jacobian(lambda images: torch.ones(len(images), 3), torch.rand(2, 1, 4, 4))
     assert jacobian.shape == (2, 3, 1, 4, 4)
@@ -156,3 +193,10 @@ def test_dense_jacobian_of_a_constant_is_zero():
 
 def test_every_encoding_is_tested():
     assert {type(encoding).__name__ for encoding in ENCODINGS.values()} == {"OneHot", "Codebook", "MultiLabel"}
+
+
+def test_dense_jacobian_of_a_network_that_ignores_its_images_is_zero():
+    bias = torch.ones(3, requires_grad=True)
+    _, jacobian = dense_jacobian(lambda images: bias.expand(len(images), -1), torch.rand(2, 1, 4, 4))
+    assert jacobian.shape == (2, 3, 1, 4, 4)
+    assert jacobian.abs().max() == 0
