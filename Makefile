@@ -33,7 +33,8 @@ $(STAMP): requirements.lock pyproject.toml Makefile
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 	  echo "$(PYTHON) -m venv failed; on Debian and Ubuntu install python3-venv" >&2; rm -rf $(VENV); exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(UV) pip install --python $(BIN)/python --require-hashes --requirement requirements.lock
+	@# Compiled once here: where python may not write, each of the study's processes would compile torch again.
+	@$(UV) pip install --python $(BIN)/python --require-hashes --compile-bytecode --requirement requirements.lock
 	@$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $(STAMP)
 
