@@ -42,7 +42,7 @@ def test_an_ensemble_brings_the_network_it_starts_from(tmp_path: Path) -> None:
 
 def test_without_a_study_the_default_one_is_planned(tmp_path: Path) -> None:
     run = snakemake(tmp_path, "--dry-run", study=None)
-    assert (run.planned["train"], run.planned["table"]) == (12, 23)
+    assert (run.planned["train"], run.planned["table"]) == (11, 23)
     assert "results/embedded/report.html" in run.text
 
 

@@ -11,6 +11,7 @@ rule dataset:
         f"{RESULTS}/benchmarks/dataset/{{dataset}}.tsv"
     conda:
         "../../envs/data.yaml"
+    priority: 20
     resources:
         mem_mb=3000,
         runtime=30,

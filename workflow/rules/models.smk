@@ -17,6 +17,8 @@ rule train:
         f"{RESULTS}/benchmarks/train/{{model}}.tsv"
     conda:
         "../../envs/models.yaml"
+    # Much waits for a classifier, nothing for an attack but its table.
+    priority: 10
     threads: all_cores
     resources:
         mem_mb=5000,
