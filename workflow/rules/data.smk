@@ -9,9 +9,9 @@ rule dataset:
         f"{RESULTS}/logs/dataset/{{dataset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/dataset/{{dataset}}.tsv"
+    priority: 20
     conda:
         "../../envs/data.yaml"
-    priority: 20
     resources:
         mem_mb=3000,
         runtime=30,

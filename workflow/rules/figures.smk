@@ -9,12 +9,12 @@ rule figure:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png", category="Figures", subcategory="{figure}", labels={"format": "PNG"}
         ),
-    wildcard_constraints:
-        figure=figures_of("examples"),
     log:
         f"{RESULTS}/logs/figure/{{figure}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/figure/{{figure}}.tsv"
+    wildcard_constraints:
+        figure=figures_of("examples"),
     conda:
         "../../envs/report.yaml"
     resources:
@@ -36,12 +36,12 @@ rule geometry:
         unpack(geometry_input),
     output:
         f"{RESULTS}/geometry/{{figure}}.json",
-    wildcard_constraints:
-        figure=figures_of("geometry"),
     log:
         f"{RESULTS}/logs/geometry/{{figure}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/geometry/{{figure}}.tsv"
+    wildcard_constraints:
+        figure=figures_of("geometry"),
     conda:
         "../../envs/attacks.yaml"
     threads: all_cores
@@ -70,12 +70,12 @@ rule geometry_figure:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png", category="Figures", subcategory="{figure}", labels={"format": "PNG"}
         ),
-    wildcard_constraints:
-        figure=figures_of("geometry"),
     log:
         f"{RESULTS}/logs/figure/{{figure}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/figure/{{figure}}.tsv"
+    wildcard_constraints:
+        figure=figures_of("geometry"),
     conda:
         "../../envs/report.yaml"
     resources:

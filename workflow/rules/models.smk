@@ -15,10 +15,10 @@ rule train:
         f"{RESULTS}/logs/train/{{model}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train/{{model}}.tsv"
-    conda:
-        "../../envs/models.yaml"
     # Much waits for a classifier, nothing for an attack but its table.
     priority: 10
+    conda:
+        "../../envs/models.yaml"
     threads: all_cores
     resources:
         mem_mb=5000,

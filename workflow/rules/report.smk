@@ -40,7 +40,9 @@ rule report:
         metrics=expand("{results}/models/{name}/metrics.json", results=RESULTS, name=STUDY.models),
         runs=expand("{results}/models/{name}/run.json", results=RESULTS, name=STUDY.models),
         cards=expand("{results}/data/{name}/card.json", results=RESULTS, name=STUDY.datasets),
-        geometry=[f"{RESULTS}/geometry/{name}.json" for name, entry in STUDY.figures.items() if entry["kind"] == "geometry"],
+        geometry=[
+            f"{RESULTS}/geometry/{name}.json" for name, entry in STUDY.figures.items() if entry["kind"] == "geometry"
+        ],
         graph=f"{RESULTS}/rulegraph.dot",
         study=f"{RESULTS}/study.json",
     output:
