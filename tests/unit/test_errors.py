@@ -95,3 +95,22 @@ def test_unknown_public_name():
 
     with pytest.raises(AttributeError, match="no attribute 'Clasifier'; it offers Classifier"):
         _ = wolfe.Clasifier
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"attack": "jma", "max_iterations": 2.5}, "max_iterations must be a whole number, got 2.5"),
+        ({"attack": "jma", "clip": "nope"}, "clip must be true or false, got 'nope'"),
+        ({"attack": "sema_ml", "use_graph": "no"}, "use_graph must be true or false"),
+        ({"attack": "lots", "samples": 1.5}, "samples must be a whole number"),
+        ({"attack": "mla_lp", "gap": 2}, "gap must be <= 0.5, got 2"),
+    ],
+)
+def test_parameters_of_a_wrong_type_are_named(row, message):
+    with pytest.raises(ValueError, match=message):
+        build(row)
+
+
+def test_the_right_types_are_taken():
+    assert build({"attack": "lots", "samples": None, "max_iterations": 3, "round": False}).samples is None

@@ -16,8 +16,8 @@ from wolfe.experiments.attack_run import run_attacks
 from wolfe.experiments.references import References
 from wolfe.experiments.single import attack_image
 from wolfe.experiments.targets import write_targets
-from wolfe.experiments.trace import rank_and_ratio
 from wolfe.files import read_json, sha256
+from wolfe.linear.rank import ROUNDING, rank_and_ratio
 from wolfe.models import build_network, load_classifier, save_classifier
 from wolfe.report.single import write_single
 
@@ -180,7 +180,15 @@ def test_a_traced_run_tells_the_rank_of_every_jacobian(study, tmp_path):
     first = ranks[ranks.step == 1].set_index("image_id").value
     for name in frame.image_id:
         _, jacobian = classifier.logits_and_jacobian(split.images([split.ids.index(name)]))
-        assert first[name] == np.linalg.matrix_rank(jacobian[0].flatten(1).numpy())
+        assert first[name] == np.linalg.matrix_rank(jacobian[0].flatten(1).numpy(), rtol=20**0.5 * ROUNDING)
+
+
+def test_the_rank_does_not_depend_on_the_size_of_the_image():
+    generator = torch.Generator().manual_seed(8)
+    jacobian = torch.randn(1, 3, 1, 4, 4, generator=generator)
+    jacobian[0, 2] = 1e-4 * jacobian[0, 2]
+    wide = torch.cat([jacobian, torch.zeros(1, 3, 1, 4, 100_000)], dim=4)
+    assert rank_and_ratio(jacobian)[0].item() == rank_and_ratio(wide)[0].item() == 3
 
 
 def test_ranks_and_singular_values_are_those_of_numpy():

@@ -359,6 +359,7 @@ def test_a_stem_takes_the_place_of_the_patches_and_gives_as_many_tokens(kind):
     [
         ({"architecture": "resnet10t", "stem": STEM}, "ResNet has no embedding of patches"),
         ({"architecture": "vit_tiny_patch16_224", "img_size": 32, "stem": STEM}, "to the patch size, 16, not to 4"),
+        ({"architecture": "vit_tiny_patch16_224", "img_size": 32, "num_heads": 7}, "does not take these options"),
     ],
 )
 def test_stems_that_do_not_fit_are_refused(spec, message):

@@ -172,6 +172,7 @@ WRONG: list[tuple[Keys, Any, str]] = [
     (("models", "labels", "training", "augment", "flip"), 1, "models.labels.training.augment.flip: unknown key"),
     (("figures", "first", "table"), "firts", "figures.first.table: there is no table of attacks 'firts'; did you mean"),
     (("figures", "first", "rows"), ["JMA"], "figures.first.rows[0]: table first has no row 'JMA'"),
+    (("tables", "first", "rows", 0, "step_size"), 0.06, "step_size: the published row it names has 0.05, not 0.06"),
     (("tabels",), {}, "tabels: unknown key; did you mean 'tables'?"),
     (("seed",), ..., "the study: 'seed' is missing (required: study, seed, datasets, models, tables)"),
     (("limits", "device"), "gpu", "limits.device: unknown device 'gpu'; did you mean 'cpu'? allowed: auto, cpu, cuda"),

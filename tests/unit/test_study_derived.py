@@ -102,6 +102,7 @@ def test_wrong_tables_are_told_what_is_wrong(table: dict[str, Any], expected: st
         ({"title": "x", "parts": [{"table": "frist"}]}, "parts[0].table: there is no table of attacks 'frist'"),
         ({"title": "x", "parts": [{"table": "first", "rows": ["JMB"]}]}, "parts[0].rows[0]: table first has no row"),
         ({"title": "x", "table": "first", "image": "test-00001", "images": 2}, "images: must be 1 where 'image'"),
+        ({"title": "x", "table": "first", "images": 5}, "images: must be at most 4 (the images of first), not 5"),
         ({"title": "x", "kind": "geometry", "table": "first"}, "needs a multi_label model, not a one_hot one"),
     ],
 )

@@ -174,3 +174,14 @@ def test_the_factor_of_the_ecoc_attack_is_a_factor_of_its_constant(convolutional
 def test_wrong_words_are_named(wrong):
     with pytest.raises(ValueError, match=f"JMA: {next(iter(wrong))} must be one of"):
         JMA(**wrong)
+
+
+def test_an_image_whose_jacobian_loses_rank_is_given_up_only_if_asked():
+    weight = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    classifier = Classifier(Affine(weight, torch.full((3,), -0.4)), MultiLabel(3))
+    images, targets = torch.full((1, 1, 1, 2), 0.5), torch.zeros(1, 3, dtype=torch.long)
+    assert JMA()(classifier, images, targets).success.all()
+    given_up = JMA(full_rank=True)(classifier, images, targets)
+    assert given_up.status == [Status.INFEASIBLE]
+    full = Classifier(Affine(weight[[0, 2]], torch.full((2,), -0.4)), MultiLabel(2))
+    assert JMA(full_rank=True)(full, images, targets[:, :2]).success.all()

@@ -63,4 +63,16 @@ def build(row: dict[str, Any]) -> Attack:
     for key in parameters:
         if key not in allowed:
             raise ValueError(f"attack {name!r} has no parameter {key!r}: {', '.join(allowed)}")
+    _check_types(name, parameters)
     return ATTACKS[name](**parameters)
+
+
+def _check_types(name: str, parameters: dict[str, Any]) -> None:
+    """Refuses a number that should be whole and a word that should be true or false."""
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(ATTACKS[name])}
+    for key, value in parameters.items():
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if kinds[key] == "bool" and not isinstance(value, bool):
+            raise ValueError(f"attack {name!r}: {key} must be true or false, got {value!r}")
+        if kinds[key] in ("int", "int | None") and not whole and not (value is None and "None" in kinds[key]):
+            raise ValueError(f"attack {name!r}: {key} must be a whole number, got {value!r}")

@@ -17,6 +17,7 @@ from wolfe.attacks.problem import Problem
 from wolfe.classifier import Classifier, ready_for_attack
 from wolfe.encoding import Encoding
 from wolfe.linear import LeastNormSolution, least_norm
+from wolfe.linear.rank import rank_and_ratio
 
 # In units of the spacing of numbers of the logits' type: what sums over a network's layers may differ by.
 _ROUNDING = 64
@@ -48,6 +49,8 @@ class JMA(Attack):
         judge: what decides on the way whether an image is at its target: "outputs" is the encoding's own decision;
             "logits" the codeword with the largest correlation to the logits before tanh, as in the released ECOC
             code. Other encodings decide alike by both. The verdict is always the encoding's.
+        full_rank: give an image up as infeasible once its Jacobian has lost rank, which the paper (Section VI-D)
+            names as a failure; the solver here needs no full rank.
     """
 
     step_size: float = 0.5
@@ -59,6 +62,7 @@ class JMA(Attack):
     search_from: Literal["present", "original"] = "present"
     keep: Literal["adversarial", "highest_psnr"] = "adversarial"
     judge: Literal["outputs", "logits"] = "outputs"
+    full_rank: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,6 +104,10 @@ class JMA(Attack):
             self._arrive(problem, found, active[there], iteration)
             finite = logits.isfinite().all(dim=1) & jacobian.flatten(1).isfinite().all(dim=1)
             going = problem.continuing(active, finite) & ~there
+            if self.full_rank:
+                full = rank_and_ratio(jacobian)[0] == jacobian.shape[1]
+                problem.end(active[going & ~full], "infeasible")
+                going &= full
             active, logits, jacobian = active[going], logits[going], jacobian[going]
             if len(active) == 0:
                 break
@@ -112,6 +120,8 @@ class JMA(Attack):
                 continue
             origin[active], move[active] = present[active], delta
             there = self._there(problem, problem.logits(self._bounded(present[active] + delta), active), active)
+            # Those that are done pay for this step too.
+            problem.tick(active)
             self._arrive(problem, found, active[there], iteration)
             active, delta, length = active[~there], delta[~there], length[~there]
             move[active] = self.step_size * delta / length[:, None, None, None]

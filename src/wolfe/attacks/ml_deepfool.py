@@ -68,6 +68,7 @@ class MLDeepFool(Attack):
             before = present[active]
             present[active] = (before.double() + (1 + self.overshoot) * step).clamp(0, 1).to(before)
             there = problem.reached(problem.logits(present[active], active), active)
+            problem.tick(active)
             problem.first_success[active[there]] = iteration
             active = active[~there & (present[active] != before).flatten(1).any(dim=1)]
         problem.keep(torch.arange(len(present), device=present.device), present)

@@ -60,8 +60,9 @@ class MLALP(Attack):
         super().__post_init__()
         require_positive(self, "max_iterations", "threshold", "gap")
         require_choice(self, "solver", "auto", "highs", "dual")
-        if self.threshold > 0.5:
-            raise ValueError(f"MLALP: threshold must be <= 0.5, got {self.threshold!r}")
+        for name, most in (("threshold", 0.5), ("gap", 0.5)):
+            if getattr(self, name) > most:
+                raise ValueError(f"MLALP: {name} must be <= {most}, got {getattr(self, name)!r}")
 
     def serves(self, encoding: Encoding) -> bool:
         """Outputs whose bits are on or off by themselves."""
@@ -85,6 +86,7 @@ class MLALP(Attack):
             before, moved = present[active], (present[active] + step).clamp(0, 1)
             after = problem.logits(moved, active)
             there = problem.reached(after, active)
+            problem.tick(active)
             problem.first_success[active[there]] = iteration
             present[active] = moved
             if released is None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import pandas as pd
-import torch
-from torch import Tensor
 
 from wolfe.attacks import Observation
+from wolfe.linear.rank import rank_and_ratio
 
 
 class JacobianTrace:
     """Observes the rank of the Jacobian over the iterations (JMA paper, Section VI-D).
 
     Of every image and step it keeps `jacobian_rank`, and `jacobian_singular_ratio`: the least singular value over
-    the largest. The rank is that of `numpy.linalg.matrix_rank` for a Jacobian (n, m) in single precision: singular
-    values above the largest times max(n, m) times the spacing of numbers at 1.
+    the largest. The rank counts the singular values that rounding in single precision cannot have made: those above
+    the largest times sqrt(n) times `linear.rank.ROUNDING`, for n outputs.
 
     Args:
         image_ids: names of the batch's images.
@@ -41,21 +40,3 @@ class JacobianTrace:
         types = {"image_id": "str", "step": "int64", "name": "str", "value": "float64"}
         lines = pd.DataFrame(self._lines) if self._lines else empty
         return lines.astype(types).sort_values(["image_id", "step", "name"], kind="stable", ignore_index=True)
-
-
-def rank_and_ratio(jacobian: Tensor) -> tuple[Tensor, Tensor]:
-    """Rank (b,) and least over largest singular value (b,) of Jacobians (b, n, *image); 0 where one is 0 or not finite.
-
-    From the eigenvalues of J J' in double precision: n is small, and squaring costs digits that single precision
-    did not have.
-    """
-    flat = jacobian.flatten(2).double()
-    usable = flat.isfinite().all(dim=2).all(dim=1)
-    flat = torch.where(usable[:, None, None], flat, torch.zeros_like(flat))
-    squares = torch.linalg.eigvalsh(flat @ flat.mT).clamp(min=0)
-    singular = squares.sqrt()
-    largest = singular[:, -1]
-    tolerance = largest * max(flat.shape[1:]) * torch.finfo(torch.float32).eps
-    rank = (singular > tolerance[:, None]).sum(dim=1)
-    ratio = torch.where(largest > 0, singular[:, 0] / largest.clamp(min=1e-300), torch.zeros_like(largest))
-    return rank, ratio

@@ -57,8 +57,9 @@ def timm_network(
         network: nn.Module = timm.create_model(
             architecture, pretrained=False, in_chans=in_channels, num_classes=outputs, **options
         )
-    except TypeError as error:
-        raise ValueError(f"timm's {architecture} does not take these options: {error}") from error
+    except (TypeError, ValueError, AssertionError, IndexError, RuntimeError) as error:
+        # timm checks its options by whatever fails first.
+        raise ValueError(f"timm's {architecture} does not take these options: {options} ({error!r})") from error
     if stem is not None:
         give_stem(network, in_channels, stem)
     return network

@@ -101,7 +101,7 @@ def _success(pairs: pd.DataFrame) -> str:
     jma, rival = pairs["success_jma"].astype(bool), pairs["success_rival"].astype(bool)
     only_jma, only_rival = int((jma & ~rival).sum()), int((rival & ~jma).sum())
     if only_jma + only_rival == 0:
-        return "both succeed on the same images"
+        return "both succeed on the same images" if bool(jma.any()) else "neither succeeds on any image"
     counts = f"{only_jma} found by JMA only, {only_rival} by the rival only"
     return f"{counts}: {verdict(only_jma, only_rival, 'JMA succeeds more often', 'the rival succeeds more often')}"
 

@@ -124,6 +124,16 @@ def budget(budgets: list[Mapping[str, Any]]) -> str:
     return " ".join(_budget(rule) for rule in budgets)
 
 
+def _short_way(table: pd.DataFrame) -> str:
+    """What a cut budget means to an attack with steps of a fixed length."""
+    if not (table["budget_cut"] & (table["attack"] == "jma")).any():
+        return ""
+    return (
+        "JMA moves an image by its step size in each iteration, so a cut row that ends without success may have had no "
+        "chance: its way is at most step size times iterations."
+    )
+
+
 def _budget(rule: Mapping[str, Any]) -> str:
     names = listed([attack_name(attack) for attack in rule["attacks"]])
     parts = []
@@ -194,6 +204,7 @@ def caption(spec: Mapping[str, Any], table: pd.DataFrame) -> str:
         _READING_LABELS if first["multi_label"] else "",
         _READING_HIERARCHY if table["consistent"].notna().any() else "",
         budget(spec.get("budgets", [])),
+        _short_way(table),
         _time_limit(spec.get("time_limit")),
         f"Rows marked '{NOT_COMPARABLE}' ran with less than the published budget." if table["budget_cut"].any() else "",
         "Published are the paper's numbers, for its own data and network." if _any_published(table) else "",

@@ -49,7 +49,8 @@ def _edges(study: Study) -> set[tuple[str, str]]:
         edges |= {("dataset", "figure"), ("train", "figure"), ("figure", "report"), ("figure", "all")}
     if "geometry" in kinds:
         edges |= {(tail, "geometry") for tail in ("dataset", "train", "targets")}
-        edges |= {("geometry", "geometry_figure"), ("geometry_figure", "report"), ("geometry_figure", "all")}
+        edges |= {("geometry", "geometry_figure"), ("geometry", "report"), ("geometry_figure", "report")}
+        edges.add(("geometry_figure", "all"))
     return edges
 
 

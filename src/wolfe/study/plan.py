@@ -10,13 +10,13 @@ from typing import Any
 
 from wolfe.study.derived import derived_table, group_tables
 from wolfe.study.document import PUBLISHED_FOLDER, check_unique_keys, plain, read_document
-from wolfe.study.references import check_references
+from wolfe.study.references import USUAL_IMAGES, check_references
 from wolfe.study.rows import budgets_of, canonical, resolved_row
 from wolfe.study.validation import validate
 
 _LIMITS: dict[str, Any] = {
     "device": "auto",
-    "images": 32,
+    "images": USUAL_IMAGES,
     "shard_size": 32,
     "batch_size": 32,
     "time_limit": None,

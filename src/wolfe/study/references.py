@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from wolfe.study.errors import StudyError, allowed
+from wolfe.study.published_rows import check_published_row, published_lines
 from wolfe.study.rows import canonical, default_label, parameters_of
 from wolfe.study.sources import classes_of, images_to_attack, is_multi_label
 from wolfe.study.validation import validate_row
 
+USUAL_IMAGES = 32
+"""Images of a table where neither it nor the study's limits say how many."""
 _LOSSES = {"one_hot": "cross_entropy", "codebook": "hinge", "multi_label": "binary_cross_entropy"}
 # The networks that use layers of a trained one, and the networks that may have those.
 _BOTTOMS = {"vgg16_ensemble": ("vgg16",), "frozen_features": ("vgg16", "inception_v3", "timm")}
@@ -122,10 +124,10 @@ def _check_table(place: str, table: Mapping[str, Any], document: Mapping[str, An
         choices = ["training_labels", "flip_bits", "all_off"] if kind == "multi_label" else ["other_class"]
         raise StudyError(f"{place}.targets.rule: {rule!r} does not fit the {kind} model; {allowed('', choices)}")
     _check_counts(place, table, document)
-    lines = _published_lines(place, table, published)
+    lines = published_lines(place, table, published)
     for index, row in enumerate(table["rows"]):
         _check_row(f"{place}.rows[{index}]", row, kind, rule)
-        _check_published_row(f"{place}.rows[{index}]", row, table, lines)
+        check_published_row(f"{place}.rows[{index}]", row, table, lines)
     _check_duplicates(place, table["rows"])
     _check_budgets(f"{place}.budgets", table.get("budgets", []))
 
@@ -151,33 +153,6 @@ def _check_row(place: str, row: Mapping[str, Any], kind: str, rule: str) -> None
     if row["attack"] == "lots" and rule not in _RULES_WITH_EXAMPLES:
         needed = " or ".join(_RULES_WITH_EXAMPLES)
         raise StudyError(f"{place}.attack: lots averages images of the target, which {rule} lacks; use {needed}")
-
-
-def _published_lines(place: str, table: Mapping[str, Any], published: Path) -> list[tuple[str, str]] | None:
-    if "published" not in table:
-        return None
-    file = published / table["published"]
-    if not file.is_file():
-        there = sorted(item.name for item in published.glob("*.csv"))
-        raise StudyError(f"{place}.published: there is no {table['published']!r}; {allowed(table['published'], there)}")
-    with file.open(encoding="utf-8", newline="") as stream:
-        return [(line["attack"], line["params"]) for line in csv.DictReader(stream)]
-
-
-def _check_published_row(
-    place: str, row: Mapping[str, Any], table: Mapping[str, Any], lines: list[tuple[str, str]] | None
-) -> None:
-    named = row.get("published")
-    if named and row.get("origin") == "ours":
-        raise StudyError(f"{place}: a row of origin 'ours' has no published numbers; drop 'published' or 'origin'")
-    if named and lines is None:
-        raise StudyError(f"{place}.published: the table names no published file; give the table's 'published'")
-    if named and (named["attack"], named["params"]) not in (lines or []):
-        there = [f"{attack} {params}" for attack, params in lines or []]
-        wanted = f"{named['attack']} {named['params']}"
-        raise StudyError(f"{place}.published: {table['published']} has no row {wanted!r}; {allowed(wanted, there)}")
-    if lines is not None and not named and row.get("origin", "paper") == "paper":
-        raise StudyError(f"{place}: a row of origin 'paper' names its 'published' row; else say 'origin: ours'")
 
 
 def _check_duplicates(place: str, rows: list[dict[str, Any]]) -> None:
@@ -252,6 +227,12 @@ def _check_part(place: str, part: Mapping[str, Any], document: Mapping[str, Any]
             raise StudyError(
                 f"{place}.rows[{index}]: table {part['table']} has no row {label!r}; {allowed(label, labels)}"
             )
+    table = document["tables"][part["table"]]
+    most = table.get("images", document.get("limits", {}).get("images", USUAL_IMAGES))
+    if part.get("images", 1) > most:
+        raise StudyError(
+            f"{place}.images: must be at most {most} (the images of {part['table']}), not {part['images']}"
+        )
     if part.get("image") and part.get("images", 1) > 1:
         raise StudyError(f"{place}.images: must be 1 where 'image' names the one to show")
 
