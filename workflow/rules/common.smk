@@ -64,8 +64,8 @@ def published_of(wildcards):
 def attacks_folder(wildcards):
     """Where a table's rows lie: in one folder, or, for a table that is made from others, in several below it."""
     table = STUDY.tables[wildcards.table]
-    own = f"/{table['model']}/{table['targets']}" if table["kind"] == "attacks" else ""
-    return f"{RESULTS}/attacks{own}"
+    own = [table["model"], table["targets"]] if table["kind"] == "attacks" else []
+    return os.path.join(RESULTS, "attacks", *own)
 
 
 def figure_input(wildcards):

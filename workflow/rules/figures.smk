@@ -22,7 +22,7 @@ rule figure:
         runtime=15,
     params:
         spec=lambda wildcards: json.dumps(STUDY.figures[wildcards.figure]),
-        results=RESULTS,
+        results=lambda wildcards, output: os.path.dirname(os.path.dirname(output.png)),
         stem=lambda wildcards, output: os.path.splitext(output.png)[0],
         code=code_fingerprint("wolfe.report.figures"),
     message:
