@@ -11,8 +11,9 @@ from collections.abc import Mapping
 import pandas as pd
 from scipy.stats import binomtest
 
+from wolfe.names import attack_name
 from wolfe.report.records import RowRecords
-from wolfe.report.words import attack_name, fixed, proportion, significant
+from wolfe.report.words import fixed, proportion, significant
 
 REFERENCE = "jma"
 """The attack that the others are compared with."""

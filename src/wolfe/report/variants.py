@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from wolfe.names import attack_name
 from wolfe.report.findings import verdict
 from wolfe.report.grid import Column
 from wolfe.report.records import read_rows
 from wolfe.report.summary import row_label, summarise_records
-from wolfe.report.words import MISSING, attack_name, fixed, proportion, scientific, significant, table_name
+from wolfe.report.words import MISSING, fixed, proportion, scientific, significant, table_name
 
 __all__ = ["columns", "findings", "lines", "places", "reading"]
 

@@ -9,21 +9,12 @@ from typing import Any
 
 import pandas as pd
 
+from wolfe.names import attack_name
 from wolfe.report.records import STATUSES
 
 MISSING = "—"
 """Stands where a number does not exist, as a mean over no successes."""
 NOT_COMPARABLE = "budget cut, not comparable"
-ATTACK_NAMES = {
-    "jma": "JMA",
-    "carlini_wagner": "C&W",
-    "ecoc_attack": "ECOC attack",
-    "ml_carlini_wagner": "ML-C&W",
-    "lots": "LOTS",
-    "ml_deepfool": "ML-DeepFool",
-    "mla_lp": "MLA-LP",
-    "sema_ml": "SemA-ML",
-}
 TARGET_RULES = {
     "other_class": "another class, drawn at random",
     "training_labels": "a label vector drawn from the training set",
@@ -37,11 +28,6 @@ _READING = (
 )
 _READING_LABELS = "bASR is the share of labels equal to the target's, over all labels and images."
 _READING_HIERARCHY = "Consistent is the share of all images whose labels after the attack obey the hierarchy of labels."
-
-
-def attack_name(attack: str) -> str:
-    """An attack's name as papers print it."""
-    return ATTACK_NAMES.get(attack, attack.replace("_", " "))
 
 
 def target_rule(spec: Mapping[str, Any]) -> str:

@@ -7,21 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from wolfe.names import attack_name
 from wolfe.study.document import attack_parameters, defaults
 
 Budget = dict[str, Any]
 """`attacks`, and any of `iteration_scale`, `minimum_iterations`, `maximum_search_steps`."""
 
-DISPLAY_NAMES = {
-    "jma": "JMA",
-    "carlini_wagner": "C&W",
-    "ecoc_attack": "ECOC attack",
-    "ml_carlini_wagner": "ML-C&W",
-    "lots": "LOTS",
-    "ml_deepfool": "ML-DeepFool",
-    "mla_lp": "MLA-LP",
-    "sema_ml": "SemA-ML",
-}
 _ROW_KEYS = frozenset({"attack", "label", "origin", "published"})
 _LONGEST_SLUG = 120
 
@@ -140,4 +131,4 @@ def default_label(row: Mapping[str, Any]) -> str:
     """What a table calls a row that has no label of its own."""
     if row.get("published"):
         return f"{row['published']['attack']} {row['published']['params']}"
-    return f"{DISPLAY_NAMES.get(row['attack'], row['attack'])}{' (ours)' if row.get('origin') == 'ours' else ''}"
+    return f"{attack_name(row['attack'])}{' (ours)' if row.get('origin') == 'ours' else ''}"

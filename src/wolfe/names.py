@@ -1,0 +1,19 @@
+"""What the attacks are called in print; told once, for studies and for the report."""
+
+from __future__ import annotations
+
+ATTACK_NAMES = {
+    "jma": "JMA",
+    "carlini_wagner": "C&W",
+    "ecoc_attack": "ECOC attack",
+    "ml_carlini_wagner": "ML-C&W",
+    "lots": "LOTS",
+    "ml_deepfool": "ML-DeepFool",
+    "mla_lp": "MLA-LP",
+    "sema_ml": "SemA-ML",
+}
+
+
+def attack_name(attack: str) -> str:
+    """An attack's name as papers print it."""
+    return ATTACK_NAMES.get(attack, attack.replace("_", " "))
