@@ -119,6 +119,13 @@ def defaults(attack: str) -> dict[str, Any]:
     return {name: entry["default"] for name, entry in attack_parameters(attack).items() if "default" in entry}
 
 
+def limits_of(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A study's limits, with the schema's values for those that it does not set."""
+    entries = schema()["$defs"]["limits"]["properties"]
+    usual = {name: entry["default"] for name, entry in entries.items() if "default" in entry}
+    return {**usual, **document.get("limits", {})}
+
+
 def check_unique_keys(files: Iterable[str | Path]) -> None:
     """Reads files only to refuse keys that are given twice.
 

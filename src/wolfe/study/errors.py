@@ -32,3 +32,19 @@ def key_path(keys: Iterable[str | int]) -> str:
     for key in keys:
         text += f"[{key}]" if isinstance(key, int) else f".{key}"
     return text.lstrip(".") or "the study"
+
+
+def check_name(place: str, noun: str, name: str, there: Iterable[str]) -> None:
+    """Refuses a name that points at nothing.
+
+    Args:
+        place: where in the study the name stands.
+        noun: what it should be the name of.
+        name: the name.
+        there: the names that there are.
+
+    Raises:
+        StudyError: it is none of them.
+    """
+    if name not in there:
+        raise StudyError(f"{place}: there is no {noun} {name!r}; {allowed(name, there)}")

@@ -9,19 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from wolfe.study.derived import derived_table, group_tables
-from wolfe.study.document import PUBLISHED_FOLDER, check_unique_keys, plain, read_document
-from wolfe.study.references import USUAL_IMAGES, check_references
+from wolfe.study.derived_references import is_of_attacks
+from wolfe.study.document import PUBLISHED_FOLDER, check_unique_keys, limits_of, plain, read_document
+from wolfe.study.references import check_references
 from wolfe.study.rows import budgets_of, canonical, resolved_row
 from wolfe.study.validation import validate
 
-_LIMITS: dict[str, Any] = {
-    "device": "auto",
-    "images": USUAL_IMAGES,
-    "shard_size": 32,
-    "batch_size": 32,
-    "time_limit": None,
-    "threads": None,
-}
 # Attacks that work out Jacobians, whose rank is written down at every step.
 _TRACED = frozenset({"jma"})
 
@@ -96,17 +89,15 @@ class Study:
         document = plain(config)
         validate(document)
         check_references(document, published)
-        limits = {**_LIMITS, **document.get("limits", {})}
+        limits = limits_of(document)
         entries = document["tables"]
-        own = {
-            name: _table(name, entry, document, limits) for name, entry in entries.items() if _kind(entry) == "attacks"
-        }
+        own = {name: _table(name, entry, document, limits) for name, entry in entries.items() if is_of_attacks(entry)}
         tables = {name: own.get(name) or derived_table(name, entry, own) for name, entry in entries.items()}
         return cls(
             name=document["study"],
             title=document.get("title", document["study"]),
             seed=document["seed"],
-            limits={name: limits[name] for name in _LIMITS},
+            limits={name: value for name, value in limits.items() if name != "budgets"},
             datasets=document["datasets"],
             models=document["models"],
             targets={(table["model"], table["targets"]): table["rule"] for table in own.values()},
@@ -148,10 +139,6 @@ def _rule_name(rule: Mapping[str, Any], limits: Mapping[str, Any]) -> str:
     parts += ["any"] if not rule["only_correct"] else []
     parts += [f"{rule['images']}_images"] if rule["images"] != limits["images"] else []
     return "_".join(parts)
-
-
-def _kind(entry: Mapping[str, Any]) -> str:
-    return str(entry.get("kind", "attacks"))
 
 
 def _table(name: str, table: Mapping[str, Any], document: Mapping[str, Any], limits: dict[str, Any]) -> dict[str, Any]:

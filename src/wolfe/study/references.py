@@ -7,19 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from wolfe.study.errors import StudyError, allowed
+from wolfe.study.derived_references import check_derived, is_of_attacks
+from wolfe.study.errors import StudyError, allowed, check_name
 from wolfe.study.published_rows import check_published_row, published_lines
-from wolfe.study.rows import canonical, default_label, parameters_of
-from wolfe.study.sources import classes_of, images_to_attack, is_multi_label
-from wolfe.study.validation import validate_row
+from wolfe.study.rows import canonical, label_of, parameters_of
+from wolfe.study.sources import classes_of, image_shape, images_to_attack, is_multi_label
 
-USUAL_IMAGES = 32
-"""Images of a table where neither it nor the study's limits say how many."""
 _LOSSES = {"one_hot": "cross_entropy", "codebook": "hinge", "multi_label": "binary_cross_entropy"}
 # The networks that use layers of a trained one, and the networks that may have those.
 _BOTTOMS = {"vgg16_ensemble": ("vgg16",), "frozen_features": ("vgg16", "inception_v3", "timm")}
-# Channels of the embedded sources' images, and their side unless the entry says otherwise.
-_IMAGE_SHAPES = {"digits": (1, 32), "scenes": (3, 64), "sequences": (1, 32)}
 # Encodings of the attacks that do not serve them all.
 _SERVES = {
     "ecoc_attack": ("codebook",),
@@ -44,25 +40,14 @@ def check_references(document: Mapping[str, Any], published: Path) -> None:
     for name, model in document["models"].items():
         _check_model(f"models.{name}", model, document)
     for name, table in document["tables"].items():
-        if _is_of_attacks(table):
+        if is_of_attacks(table):
             _check_table(f"tables.{name}", table, document, published)
-    for name, table in document["tables"].items():
-        if table.get("kind") == "variants":
-            _check_variants(f"tables.{name}", table, document)
-        elif not _is_of_attacks(table):
-            _check_summed(f"tables.{name}", table, document)
-    for name, figure in document.get("figures", {}).items():
-        _check_figure(f"figures.{name}", figure, document)
+    check_derived(document)
     _check_budgets("limits.budgets", document.get("limits", {}).get("budgets", []))
 
 
-def _check_name(place: str, noun: str, name: str, there: Mapping[str, Any]) -> None:
-    if name not in there:
-        raise StudyError(f"{place}: there is no {noun} {name!r}; {allowed(name, there)}")
-
-
 def _check_model(place: str, model: Mapping[str, Any], document: Mapping[str, Any]) -> None:
-    _check_name(f"{place}.dataset", "dataset", model["dataset"], document["datasets"])
+    check_name(f"{place}.dataset", "dataset", model["dataset"], document["datasets"])
     _check_bottom(place, model, document)
     kind = model["encoding"]["kind"]
     if model["loss"] != _LOSSES[kind]:
@@ -90,14 +75,14 @@ def _check_bottom(place: str, model: Mapping[str, Any], document: Mapping[str, A
     if "bottom" not in model:
         raise StudyError(f"{place}: 'bottom' is missing: {network} uses the layers of a trained {' or '.join(fits)}")
     fitting = {key: entry for key, entry in document["models"].items() if entry["network"]["name"] in fits}
-    _check_name(f"{place}.bottom", f"{' or '.join(fits)} model", model["bottom"], fitting)
+    check_name(f"{place}.bottom", f"{' or '.join(fits)} model", model["bottom"], fitting)
     own, other = (document["datasets"].get(name) for name in (model["dataset"], fitting[model["bottom"]]["dataset"]))
-    if other and _image_shape(own) != _image_shape(other):
+    if other and image_shape(own) != image_shape(other):
         raise StudyError(f"{place}.bottom: {model['bottom']} takes images of another shape than {model['dataset']}")
 
 
 def _check_size(place: str, model: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
-    network, (_, size) = model["network"], _image_shape(dataset)
+    network, (_, size) = model["network"], image_shape(dataset)
     needed = ""
     if network["name"].startswith("vgg16") and size % 32:
         needed = "a multiple of 32"
@@ -110,14 +95,8 @@ def _check_size(place: str, model: Mapping[str, Any], dataset: Mapping[str, Any]
         )
 
 
-def _image_shape(dataset: Mapping[str, Any]) -> tuple[int, int]:
-    """Channels and side."""
-    channels, usual = _IMAGE_SHAPES[dataset["source"]]
-    return channels, dataset.get("size", usual)
-
-
 def _check_table(place: str, table: Mapping[str, Any], document: Mapping[str, Any], published: Path) -> None:
-    _check_name(f"{place}.model", "model", table["model"], document["models"])
+    check_name(f"{place}.model", "model", table["model"], document["models"])
     kind = document["models"][table["model"]]["encoding"]["kind"]
     rule = table["targets"]["rule"]
     if (kind == "multi_label") == (rule == "other_class"):
@@ -160,89 +139,12 @@ def _check_duplicates(place: str, rows: list[dict[str, Any]]) -> None:
     labels: dict[str, int] = {}
     for index, row in enumerate(rows):
         work = json.dumps([row["attack"], canonical(row["attack"], parameters_of(row))], sort_keys=True)
-        label = _label(row)
+        label = label_of(row)
         if work in works:
             raise StudyError(f"{place}.rows[{index}]: duplicate of rows[{works[work]}] (same attack and parameters)")
         if label in labels:
             raise StudyError(f"{place}.rows[{index}].label: {label!r} is the label of rows[{labels[label]}] already")
         works[work] = labels[label] = index
-
-
-def _is_of_attacks(table: Mapping[str, Any]) -> bool:
-    return bool(table.get("kind", "attacks") == "attacks")
-
-
-def _attack_tables(document: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: table for name, table in document["tables"].items() if _is_of_attacks(table)}
-
-
-def _label(row: Mapping[str, Any]) -> str:
-    return str(row.get("label") or default_label(row))
-
-
-def _check_variants(place: str, table: Mapping[str, Any], document: Mapping[str, Any]) -> None:
-    works: dict[str, int] = {}
-    for index, variant in enumerate(table["rows"]):
-        here = f"{place}.rows[{index}]"
-        _check_name(f"{here}.table", "table of attacks", variant["table"], _attack_tables(document))
-        of_table = document["tables"][variant["table"]]
-        rows = {_label(row): row for row in of_table["rows"]}
-        if variant["of"] not in rows:
-            raise StudyError(
-                f"{here}.of: table {variant['table']} has no row {variant['of']!r}; {allowed(variant['of'], rows)}"
-            )
-        base = rows[variant["of"]]
-        changed = {**parameters_of(base), **variant["change"]}
-        validate_row({"attack": base["attack"], **changed}, f"{here}.change")
-        if canonical(base["attack"], changed) == canonical(base["attack"], parameters_of(base)):
-            raise StudyError(f"{here}.change: changes nothing of {variant['of']!r}")
-        work = json.dumps([variant["table"], variant["of"], variant["change"]], sort_keys=True)
-        if work in works:
-            raise StudyError(f"{here}: duplicate of rows[{works[work]}] (same row, same change)")
-        works[work] = index
-
-
-def _check_summed(place: str, table: Mapping[str, Any], document: Mapping[str, Any]) -> None:
-    for index, name in enumerate(table["tables"]):
-        _check_name(f"{place}.tables[{index}]", "table of attacks", name, _attack_tables(document))
-        if not any(row["attack"] == "jma" for row in document["tables"][name]["rows"]):
-            raise StudyError(f"{place}.tables[{index}]: table {name} has no row of jma, which this table sums up")
-
-
-def _check_figure(place: str, figure: Mapping[str, Any], document: Mapping[str, Any]) -> None:
-    if figure.get("kind") == "geometry":
-        _check_geometry(place, figure, document)
-        return
-    if ("parts" in figure) == ("table" in figure):
-        raise StudyError(f"{place}: give either 'table' (with rows, image, images) or 'parts'")
-    for index, part in enumerate(figure.get("parts", [figure])):
-        _check_part(f"{place}.parts[{index}]" if "parts" in figure else place, part, document)
-
-
-def _check_part(place: str, part: Mapping[str, Any], document: Mapping[str, Any]) -> None:
-    _check_name(f"{place}.table", "table of attacks", part["table"], _attack_tables(document))
-    labels = [_label(row) for row in document["tables"][part["table"]]["rows"]]
-    for index, label in enumerate(part.get("rows", [])):
-        if label not in labels:
-            raise StudyError(
-                f"{place}.rows[{index}]: table {part['table']} has no row {label!r}; {allowed(label, labels)}"
-            )
-    table = document["tables"][part["table"]]
-    most = table.get("images", document.get("limits", {}).get("images", USUAL_IMAGES))
-    if part.get("images", 1) > most:
-        raise StudyError(
-            f"{place}.images: must be at most {most} (the images of {part['table']}), not {part['images']}"
-        )
-    if part.get("image") and part.get("images", 1) > 1:
-        raise StudyError(f"{place}.images: must be 1 where 'image' names the one to show")
-
-
-def _check_geometry(place: str, figure: Mapping[str, Any], document: Mapping[str, Any]) -> None:
-    _check_name(f"{place}.table", "table of attacks", figure["table"], _attack_tables(document))
-    model = document["tables"][figure["table"]]["model"]
-    kind = document["models"][model]["encoding"]["kind"]
-    if kind != "multi_label":
-        raise StudyError(f"{place}.table: the geometry of two labels needs a multi_label model, not a {kind} one")
 
 
 def _check_budgets(place: str, budgets: list[dict[str, Any]]) -> None:

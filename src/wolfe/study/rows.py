@@ -94,7 +94,7 @@ def resolved_row(row: Mapping[str, Any], budgets: Sequence[Budget]) -> dict[str,
     return {
         "slug": slug(row["attack"], effective),
         "attack": row["attack"],
-        "label": row.get("label") or default_label(row),
+        "label": label_of(row),
         "parameters": effective,
         "asked": asked,
         "origin": origin,
@@ -125,6 +125,11 @@ def _text(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def label_of(row: Mapping[str, Any]) -> str:
+    """What a table calls a row: its label, or what it is called without one."""
+    return str(row.get("label") or default_label(row))
 
 
 def default_label(row: Mapping[str, Any]) -> str:

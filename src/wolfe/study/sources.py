@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _CLASSES = {"digits": 10, "sequences": 225}
+# Channels of the images, and their side unless the entry says otherwise.
+_IMAGE_SHAPES = {"digits": (1, 32), "scenes": (3, 64), "sequences": (1, 32)}
 _TEST_IMAGES = {"digits": 360, "scenes": 1000, "sequences": 1125}
 
 
@@ -25,3 +27,9 @@ def classes_of(dataset: Mapping[str, Any]) -> int:
 def images_to_attack(dataset: Mapping[str, Any]) -> int:
     """How many test images a study's data set has."""
     return int(dataset.get("test", _TEST_IMAGES[dataset["source"]]))
+
+
+def image_shape(dataset: Mapping[str, Any]) -> tuple[int, int]:
+    """Channels and side of a study's data set's images."""
+    channels, usual = _IMAGE_SHAPES[dataset["source"]]
+    return channels, dataset.get("size", usual)
