@@ -25,6 +25,7 @@ from wolfe.data.image_set import ImageSet, open_split
 from wolfe.experiments.records import make_records
 from wolfe.experiments.references import References
 from wolfe.experiments.store import Store
+from wolfe.experiments.targets import read_targets
 from wolfe.experiments.trace import JacobianTrace
 from wolfe.files import atomic_path, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
@@ -111,7 +112,7 @@ def _prepare(
         classifier=for_attack(classifier, test.images(range(min(batch_size, len(test)))).to(classifier.device)),
         test=test,
         training=open_split(data, "train"),
-        targets=_read_targets(targets),
+        targets=read_targets(targets),
         positions={name: position for position, name in enumerate(test.ids)},
         depends_on={
             "weights": sha256(Path(model) / "weights.safetensors"),
@@ -126,17 +127,6 @@ def _prepare(
         batch_size=batch_size,
         quiet=not sys.stderr.isatty() if quiet is None else quiet,
     )
-
-
-def _read_targets(path: Path) -> pd.DataFrame:
-    try:
-        targets = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read as parquet ({error}): delete it and run again") from error
-    missing = [name for name in ("image_id", "true_label", "target") if name not in targets]
-    if missing:
-        raise ValueError(f"{path} has no column {missing[0]!r}: it is no file of targets")
-    return targets
 
 
 def _warm_up(bench: _Bench) -> None:

@@ -13,18 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from wolfe.attacks.jma import JMA
 from wolfe.classifier import Classifier
 from wolfe.data.image_set import ImageSet, open_split
 from wolfe.encoding import MultiLabel
+from wolfe.experiments.pictures import picture_of
+from wolfe.experiments.targets import read_targets
 from wolfe.files import content_checksum, sha256, write_json
-from wolfe.metrics import eight_bit
 from wolfe.models.storage import load_classifier
 
 CANDIDATES = 12
@@ -228,10 +226,7 @@ def _towards(
 
 def _candidates(targets: Path, test: ImageSet) -> tuple[list[str], Tensor]:
     """The first images of a target file."""
-    try:
-        image_ids = pd.read_parquet(targets, columns=["image_id"])["image_id"].astype(str).tolist()[:CANDIDATES]
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{targets} cannot be read as parquet ({error}): delete it and run again") from error
+    image_ids = read_targets(targets)["image_id"].astype(str).tolist()[:CANDIDATES]
     positions = {name: position for position, name in enumerate(test.ids)}
     missing = [name for name in image_ids if name not in positions]
     if missing or not image_ids:
@@ -251,7 +246,6 @@ def _label_indices(names: Sequence[str] | None, class_names: list[str]) -> tuple
 
 def _png(image: Tensor) -> str:
     """An image (C, H, W) in [0, 1] as the text of a PNG file."""
-    values = np.rint(eight_bit(image.numpy()) * 255).astype(np.uint8).transpose(1, 2, 0)
     stream = io.BytesIO()
-    Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values).save(stream, format="png")
+    picture_of(image).save(stream, format="png")
     return base64.b64encode(stream.getvalue()).decode()

@@ -13,6 +13,8 @@ from wolfe.classifier import Classifier
 from wolfe.label_graph import LabelGraph
 from wolfe.metrics import distortion, eight_bit
 
+_COSTS = ("first_success", "iterations", "forwards", "vjps", "jvps", "seconds")
+
 
 def make_records(
     classifier: Classifier,
@@ -38,44 +40,41 @@ def make_records(
         A frame with the columns of the architecture's record.
     """
     before, after = images.cpu(), result.adversarials.cpu()
+    frame = pd.DataFrame(
+        {
+            "image_id": image_ids,
+            "true_label": labels.tolist(),
+            "target": targets.tolist(),
+            "status": [str(status) for status in result.status],
+            "success": result.success.tolist(),
+            **_verdicts(classifier, before, after, targets, label_graph),
+        }
+    )
+    distances = [distortion(first.numpy(), second.numpy()) for first, second in zip(before, after, strict=True)]
+    costs = pd.DataFrame({name: getattr(result, name).tolist() for name in _COSTS})
+    # Without a hierarchy the column holds nothing, in a type that says which values it would hold.
+    frame = frame.astype({"consistent": "boolean"})
+    return pd.concat([frame, pd.DataFrame(distances), costs.assign(batch_size=len(image_ids))], axis=1)
+
+
+def _verdicts(
+    classifier: Classifier, before: Tensor, after: Tensor, targets: Tensor, label_graph: LabelGraph | None
+) -> dict[str, Any]:
+    """What the classifier says of the images (B, C, H, W) that an attack returned, column by column."""
+    encoding, device = classifier.encoding, classifier.device
     rounded = torch.from_numpy(eight_bit(after.numpy()))
-    encoding = classifier.encoding
-    device = classifier.device
     with torch.no_grad():
-        logits_before = classifier(before.to(device)).cpu()
-        logits = classifier(after.to(device)).cpu()
-        success_8bit = encoding.reached(classifier(rounded.to(device)).cpu(), targets)
+        logits_before, logits, logits_8bit = (classifier(x.to(device)).cpu() for x in (before, after, rounded))
     asked = encoding.bits(logits_before) != encoding.target_bits(targets)
     equal = encoding.bits(logits) == encoding.target_bits(targets)
     decisions = encoding.decide(logits)
-    consistent = [None] * len(before) if label_graph is None else label_graph.consistent(decisions).tolist()
-    in_region = encoding.region(targets).violations(logits).amax(dim=1) <= 0
-    rows: list[dict[str, Any]] = []
-    for i, image_id in enumerate(image_ids):
-        rows.append(
-            {
-                "image_id": image_id,
-                "true_label": labels[i].tolist(),
-                "target": targets[i].tolist(),
-                "prediction": decisions[i].tolist(),
-                "status": str(result.status[i]),
-                "success": bool(result.success[i]),
-                "success_8bit": bool(success_8bit[i]),
-                "reached_logits": bool(in_region[i]),
-                "consistent": consistent[i],
-                "bits_asked": int(asked[i].sum()),
-                "bits_reached": int((asked[i] & equal[i]).sum()),
-                "bits_equal": int(equal[i].sum()),
-                "bits_total": encoding.size,
-                **distortion(before[i].numpy(), after[i].numpy()),
-                "first_success": int(result.first_success[i]),
-                "iterations": int(result.iterations[i]),
-                "forwards": int(result.forwards[i]),
-                "vjps": int(result.vjps[i]),
-                "jvps": int(result.jvps[i]),
-                "seconds": float(result.seconds[i]),
-                "batch_size": len(image_ids),
-            }
-        )
-    # Without a hierarchy the column holds nothing, in a type that says which values it would hold.
-    return pd.DataFrame(rows).astype({"consistent": "boolean"})
+    return {
+        "prediction": decisions.tolist(),
+        "success_8bit": encoding.reached(logits_8bit, targets).tolist(),
+        "reached_logits": (encoding.region(targets).violations(logits).amax(dim=1) <= 0).tolist(),
+        "consistent": None if label_graph is None else label_graph.consistent(decisions).tolist(),
+        "bits_asked": asked.sum(dim=1).tolist(),
+        "bits_reached": (asked & equal).sum(dim=1).tolist(),
+        "bits_equal": equal.sum(dim=1).tolist(),
+        "bits_total": encoding.size,
+    }

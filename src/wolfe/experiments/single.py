@@ -16,10 +16,10 @@ from torch import Tensor
 from wolfe.attacks import Context, build
 from wolfe.classifier import Classifier
 from wolfe.data.image_set import open_split
+from wolfe.experiments.pictures import picture_of
 from wolfe.experiments.records import make_records
 from wolfe.experiments.references import References
 from wolfe.files import atomic_path, write_json
-from wolfe.metrics import eight_bit
 from wolfe.models.storage import load_classifier, load_description
 
 
@@ -65,11 +65,12 @@ def attack_image(
         label_graph=open_split(data, "test").label_graph if data else None,
     )
     result = method(classifier, picture, wanted, context=context)
-    record = make_records(classifier, [image.name], picture, present, wanted, result).iloc[0].to_dict()
+    records = make_records(classifier, [image.name], picture, present, wanted, result, context.label_graph)
+    record = records.iloc[0].to_dict()
     with atomic_path(out) as folder:
         folder.mkdir()
-        _save_picture(folder / "original.png", picture)
-        _save_picture(folder / "adversarial.png", result.adversarials.cpu())
+        picture_of(picture[0]).save(folder / "original.png")
+        picture_of(result.adversarials[0].cpu()).save(folder / "adversarial.png")
         save_file({"adversarial": result.adversarials.cpu().contiguous()}, folder / "adversarial.safetensors")
         write_json(
             folder / "result.json",
@@ -140,11 +141,6 @@ def _references(classifier: Classifier, data: Path | None, wanted: Tensor) -> Te
     if bool(references.isnan().any()):
         raise ValueError(f"{data} has no training image with that target, which this attack needs")
     return references
-
-
-def _save_picture(path: Path, picture: Tensor) -> None:
-    values = np.rint(eight_bit(picture[0].numpy()) * 255).astype(np.uint8).transpose(1, 2, 0)
-    Image.fromarray(values[:, :, 0] if values.shape[2] == 1 else values).save(path)
 
 
 def _plain(record: dict[Any, Any]) -> dict[str, Any]:

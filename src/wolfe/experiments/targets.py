@@ -128,6 +128,22 @@ def write_targets(model: Path, data: Path, rule: dict[str, Any], out: Path, seed
         pd.DataFrame(rows).to_parquet(temporary, index=False)
 
 
+def read_targets(path: Path) -> pd.DataFrame:
+    """Reads what `write_targets` wrote.
+
+    Raises:
+        ValueError: the file is missing, damaged or of another kind.
+    """
+    try:
+        targets = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as parquet ({error}): delete it and run again") from error
+    missing = [name for name in ("image_id", "true_label", "target") if name not in targets]
+    if missing:
+        raise ValueError(f"{path} has no column {missing[0]!r}: it is no file of targets")
+    return targets
+
+
 def _targets(
     classifier: Classifier, split: ImageSet, known: Tensor, rule: dict[str, Any], data: str, seed: int
 ) -> Iterator[dict[str, Any]]:
