@@ -41,6 +41,11 @@ class FakeSplit:
         return torch.tensor([[0.1, 0.9], [0.5, 0.5]]).view(2, 1, 1, 2)[list(indices)]
 
 
+def write_target_of(image_id, path):
+    """A file of targets with one image."""
+    pd.DataFrame({"image_id": [image_id], "true_label": [0], "target": [1]}).to_parquet(path)
+
+
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     """Arguments of `write_geometry` before the spec."""
@@ -49,7 +54,7 @@ def places(tmp_path, monkeypatch):
     for name in ("model/weights.safetensors", "data/card.json"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("{}")
-    pd.DataFrame({"image_id": ["test-1"]}).to_parquet(tmp_path / "targets.parquet")
+    write_target_of("test-1", tmp_path / "targets.parquet")
     return tmp_path / "model", tmp_path / "targets.parquet", tmp_path / "data"
 
 
@@ -156,7 +161,7 @@ def test_wrong_input_is_named(places, tmp_path, monkeypatch):
     spec = {"name": "jma_01", "title": "Geometry", "labels": ["cat", "bird"]}
     with pytest.raises(ValueError, match="labels must name two of cat, dog, car; got cat, bird"):
         write_geometry(*places, spec, out, "cpu")
-    pd.DataFrame({"image_id": ["test-7"]}).to_parquet(places[1])
+    write_target_of("test-7", places[1])
     with pytest.raises(ValueError, match=r"targets.parquet names no image, or one that the test split lacks"):
         write_geometry(*places, {**spec, "labels": None}, out, "cpu")
     places[1].write_text("nothing")
