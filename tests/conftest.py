@@ -84,3 +84,14 @@ def convolutional(encoding: Encoding) -> tuple[Classifier, Tensor, Tensor]:
         classifier.net.layers[-1].bias -= classifier(images).mean(dim=0)
         decided = classifier.decide(images)
     return classifier, images, other_targets(encoding, decided, generator)
+
+
+@pytest.fixture
+def code_of_eight() -> tuple[Classifier, Tensor, Tensor]:
+    """An affine classifier of six codewords of eight bits through tanh, in float64, images and targets."""
+    generator = torch.Generator().manual_seed(1)
+    weight = 0.2 * torch.randn(8, 16, dtype=torch.float64, generator=generator)
+    images = 0.5 + 0.02 * torch.randn(4, 1, 4, 4, dtype=torch.float64, generator=generator)
+    bias = -(images.flatten(1) @ weight.T).mean(dim=0)
+    classifier = Classifier(Affine(weight, bias), Codebook(hadamard(8, 6))).double()
+    return classifier, images, (classifier.decide(images) + 1) % 6

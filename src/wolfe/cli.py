@@ -57,6 +57,7 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def guarded(*arguments: Any, **options: Any) -> None:
+        """Runs the command; every traceback goes to the log."""
         begin = time.perf_counter()
         try:
             command(*arguments, **options)

@@ -23,10 +23,12 @@ class Encoding(ABC):
     Attributes:
         size: n, the number of logits.
         multi_label: whether labels are 0/1 vectors (B, n) instead of class indices (B,).
+        bitwise: whether every logit is a bit that is on or off by itself.
     """
 
     size: int
     multi_label: bool = False
+    bitwise: bool = True
 
     def outputs(self, logits: Tensor) -> Tensor:
         """The network's outputs (B, n): the logits, or their activation where the encoding has one."""
@@ -113,6 +115,8 @@ class OneHot(_Classes):
     Args:
         classes: the number of classes, at least 2.
     """
+
+    bitwise = False
 
     def __init__(self, classes: int) -> None:
         if classes < 2:

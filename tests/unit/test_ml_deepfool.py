@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tests.conftest import Affine
-from wolfe import Classifier, Codebook, MultiLabel, OneHot, hadamard
+from wolfe import Classifier, MultiLabel, OneHot
 from wolfe.attacks import MLDeepFool, Status
 
 
@@ -76,13 +76,8 @@ def test_no_gradient_at_all_is_infeasible():
     assert result.status == [Status.INFEASIBLE]
 
 
-def test_on_a_codebook_the_bits_are_attacked_and_the_decision_judges():
-    generator = torch.Generator().manual_seed(1)
-    weight = 0.2 * torch.randn(8, 16, dtype=torch.float64, generator=generator)
-    images = 0.5 + 0.02 * torch.randn(4, 1, 4, 4, dtype=torch.float64, generator=generator)
-    bias = -(images.flatten(1) @ weight.T).mean(dim=0)
-    classifier = Classifier(Affine(weight, bias), Codebook(hadamard(8, 6))).double()
-    targets = (classifier.decide(images) + 1) % 6
+def test_on_a_codebook_the_bits_are_attacked_and_the_decision_judges(code_of_eight):
+    classifier, images, targets = code_of_eight
     result = MLDeepFool()(classifier, images, targets)
     assert result.success.all()
     assert torch.equal(classifier.decide(result.adversarials), targets)

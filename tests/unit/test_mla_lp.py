@@ -5,7 +5,7 @@ import torch
 from scipy.optimize import linprog
 
 from tests.conftest import Affine
-from wolfe import Classifier, Codebook, MultiLabel, OneHot, hadamard
+from wolfe import Classifier, MultiLabel, OneHot
 from wolfe.attacks import MLALP, Context, Status
 from wolfe.attacks.mla_lp import _Released
 from wolfe.attacks.problem import Problem
@@ -103,13 +103,8 @@ def test_a_lower_threshold_goes_further():
     assert (size(strict(classifier, images, targets), images) > size(usual(classifier, images, targets), images)).all()
 
 
-def test_on_a_codebook_the_bits_are_attacked_and_the_decision_judges():
-    generator = torch.Generator().manual_seed(1)
-    weight = 0.2 * torch.randn(8, 16, dtype=torch.float64, generator=generator)
-    images = 0.5 + 0.02 * torch.randn(4, 1, 4, 4, dtype=torch.float64, generator=generator)
-    bias = -(images.flatten(1) @ weight.T).mean(dim=0)
-    classifier = Classifier(Affine(weight, bias), Codebook(hadamard(8, 6))).double()
-    targets = (classifier.decide(images) + 1) % 6
+def test_on_a_codebook_the_bits_are_attacked_and_the_decision_judges(code_of_eight):
+    classifier, images, targets = code_of_eight
     result = MLALP()(classifier, images, targets)
     assert result.success.all()
     assert torch.equal(classifier.decide(result.adversarials), targets)

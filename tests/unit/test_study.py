@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from wolfe import Codebook, MultiLabel, OneHot, hadamard
 from wolfe.attacks import ATTACKS
 from wolfe.data import SOURCES
 from wolfe.study import Study, StudyError, attack_names, attack_parameters, load_study, schema
 from wolfe.study.document import ROOT, plain
+from wolfe.study.references import SERVES
 from wolfe.study.sources import classes_of, images_to_attack, is_multi_label
 
 EMBEDDED = ROOT / "config" / "embedded.yaml"
@@ -287,6 +289,13 @@ def test_schema_and_package_agree_on_the_rest() -> None:
     assert parts["network"]["properties"]["name"]["enum"] == list(NETWORKS)
     assert set(parts["training"]["properties"]) == {field.name for field in dataclasses.fields(TrainingOptions)}
     assert set(parts["encoding"]["properties"]["kind"]["enum"]) == set(LOSSES)
+
+
+def test_a_study_knows_which_encodings_an_attack_serves() -> None:
+    encodings = {"one_hot": OneHot(3), "codebook": Codebook(hadamard(4, 3)), "multi_label": MultiLabel(3)}
+    for name in set(ATTACKS) - {"ecoc_attack"}:
+        served = {kind for kind, encoding in encodings.items() if ATTACKS[name]().serves(encoding)}
+        assert served == set(SERVES.get(name, encodings)), name
 
 
 def test_reading_a_study_does_not_import_torch() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wolfe.attacks.base import Attack, require_at_least_zero, require_choice, require_positive
 from wolfe.attacks.problem import Problem
-from wolfe.attacks.scores import bit_scores, bitwise, clearance, steepness
+from wolfe.attacks.scores import bit_scores, clearance, steepness
 from wolfe.encoding import Encoding
 
 # A pivot of the rows' correlation matrix below this (the sine of a row's angle to those before) counts as singular.
@@ -50,7 +50,7 @@ class MLDeepFool(Attack):
 
     def serves(self, encoding: Encoding) -> bool:
         """Outputs whose bits are on or off by themselves."""
-        return bitwise(encoding)
+        return encoding.bitwise
 
     def _run(self, problem: Problem) -> None:
         present = problem.start.clone()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wolfe.attacks.base import Attack, require_choice, require_positive
 from wolfe.attacks.problem import Problem
-from wolfe.attacks.scores import bit_scores, bitwise, clearance, steepness
+from wolfe.attacks.scores import bit_scores, clearance, steepness
 from wolfe.encoding import Encoding
 from wolfe.linear import max_norm
 
@@ -66,7 +66,7 @@ class MLALP(Attack):
 
     def serves(self, encoding: Encoding) -> bool:
         """Outputs whose bits are on or off by themselves."""
-        return bitwise(encoding)
+        return encoding.bitwise
 
     def _run(self, problem: Problem) -> None:
         present = problem.start.clone()

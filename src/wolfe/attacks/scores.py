@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from wolfe.encoding import Encoding, OneHot
+from wolfe.encoding import Encoding
 
 # Above the rounding errors of a forward pass in float32 and the tolerance of linear-programming solvers.
 _INSIDE = 1e-5
-
-
-def bitwise(encoding: Encoding) -> bool:
-    """Whether every logit is a bit that is on or off by itself: all encodings but one-hot."""
-    return not isinstance(encoding, OneHot)
 
 
 def steepness(encoding: Encoding) -> float:

@@ -158,6 +158,7 @@ def _run_row(bench: _Bench, row: dict[str, Any], attack: Attack, folder: Path, s
 
 def _shard_maker(bench: _Bench, attack: Attack, shard: pd.DataFrame, trace: bool, bar: Any) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
+        """Attacks the images of the shard, batch by batch, and fills the folder."""
         frames, images, traces = [], [], []
         for begin in range(0, len(shard), bench.batch_size):
             batch = shard[begin : begin + bench.batch_size]

@@ -174,6 +174,7 @@ class _Layout:
         return [part for line in lines for part in wrap(line, self.width)]
 
     def draw(self, figure: Figure, top: float) -> None:
+        """Draws it; `top` is its upper edge in inches."""
         _text(figure, self.heading, _MARGIN, top + _MARGIN, "left")
         if self.heading:
             _rule(figure, top + _MARGIN + len(self.heading) * _LINE + 0.03)

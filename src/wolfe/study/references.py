@@ -16,13 +16,13 @@ from wolfe.study.sources import classes_of, image_shape, images_to_attack, is_mu
 _LOSSES = {"one_hot": "cross_entropy", "codebook": "hinge", "multi_label": "binary_cross_entropy"}
 # The networks that use layers of a trained one, and the networks that may have those.
 _BOTTOMS = {"vgg16_ensemble": ("vgg16",), "frozen_features": ("vgg16", "inception_v3", "timm")}
-# Encodings of the attacks that do not serve them all.
-_SERVES = {
+SERVES = {
     "ecoc_attack": ("codebook",),
     "ml_deepfool": ("multi_label", "codebook"),
     "mla_lp": ("multi_label", "codebook"),
     "sema_ml": ("multi_label",),
 }
+"""Encodings of the attacks that do not serve them all."""
 # Averages need images of the target, which flipped or empty label vectors need not have.
 _RULES_WITH_EXAMPLES = ("other_class", "training_labels")
 
@@ -126,7 +126,7 @@ def _check_counts(place: str, table: Mapping[str, Any], document: Mapping[str, A
 
 
 def _check_row(place: str, row: Mapping[str, Any], kind: str, rule: str) -> None:
-    serves = _SERVES.get(row["attack"], (kind,))
+    serves = SERVES.get(row["attack"], (kind,))
     if kind not in serves:
         raise StudyError(f"{place}.attack: {row['attack']} needs a {' or '.join(serves)} model, not a {kind} one")
     if row["attack"] == "lots" and rule not in _RULES_WITH_EXAMPLES:
