@@ -17,6 +17,7 @@ from wolfe.attacks.problem import Problem
 from wolfe.classifier import Classifier, ready_for_attack
 from wolfe.encoding import Encoding
 from wolfe.linear import LeastNormSolution, least_norm
+from wolfe.linear.products import all_finite
 from wolfe.linear.rank import rank_and_ratio
 
 # In units of the spacing of numbers of the logits' type: what sums over a network's layers may differ by.
@@ -102,7 +103,7 @@ class JMA(Attack):
             problem.iterations[active] = iteration
             there = self._there(problem, logits, active)
             self._arrive(problem, found, active[there], iteration)
-            finite = logits.isfinite().all(dim=1) & jacobian.flatten(1).isfinite().all(dim=1)
+            finite = logits.isfinite().all(dim=1) & all_finite(jacobian)
             going = problem.continuing(active, finite) & ~there
             if self.full_rank:
                 full = rank_and_ratio(jacobian)[0] == jacobian.shape[1]

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from wolfe.attacks.base import Attack, require_positive
 from wolfe.attacks.problem import Problem
+from wolfe.linear.products import all_finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ class LOTS(Attack):
             there = problem.reached(logits, active)
             problem.iterations[active] = iteration
             nearest.enter(active, present[active], there, iteration)
-            going = problem.continuing(active, gradient.flatten(1).isfinite().all(dim=1))
+            going = problem.continuing(active, all_finite(gradient))
             if not goes_on:
                 going &= ~there
             largest = gradient.flatten(1).abs().amax(dim=1)

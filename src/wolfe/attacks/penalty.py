@@ -18,6 +18,7 @@ from torch import Tensor
 
 from wolfe.attacks.base import Attack, require_at_least_zero, require_positive
 from wolfe.attacks.problem import Problem
+from wolfe.linear.products import all_finite
 
 _ADAM = (0.9, 0.999, 1e-8)
 
@@ -114,7 +115,7 @@ class PenaltyAttack(Attack):
             hit[place] |= books.enter(index, images, logits, iteration)
             slope = (gradient + 2 * shift) * (1 - tanh.square()) / 2
             variable, first, second = _adam(variable, slope, first, second, iteration, self.learning_rate)
-            finite = loss.isfinite() & slope.flatten(1).isfinite().all(dim=1)
+            finite = loss.isfinite() & all_finite(slope)
             going = problem.continuing(index, finite, watch=self.watches_clock)
             if self.abort_early and iteration % check_every == 0:
                 going &= loss <= 0.9999 * previous

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wolfe.classifier import Classifier
+from wolfe.linear.products import all_finite
 from wolfe.region import TargetRegion
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class Problem:
         """
         logits, jacobian = self.logits_and_jacobian(images, index)
         self.observe(step, index, images, logits, jacobian)
-        finite = logits.isfinite().all(dim=1) & jacobian.flatten(1).isfinite().all(dim=1)
+        finite = logits.isfinite().all(dim=1) & all_finite(jacobian)
         going = self.continuing(index, finite)
         return index[going], logits[going], jacobian[going]
 

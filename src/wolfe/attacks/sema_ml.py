@@ -18,6 +18,7 @@ from wolfe.attacks.auto_pgd import AutoPGD
 from wolfe.attacks.base import Attack, require_choice, require_positive
 from wolfe.attacks.problem import Problem
 from wolfe.encoding import Encoding
+from wolfe.linear.products import all_finite
 
 # At this cosine of the two gradients or below, changing some labels would move the others.
 _OPPOSED = -0.85
@@ -88,7 +89,7 @@ class SemAML(Attack):
             problem.observe(iteration, active, present, logits)
             problem.iterations[active] = iteration
             stopping = self._stopping(problem, logits, active, wanted[active], changed[active], iteration)
-            finite = logits.isfinite().all(dim=1) & direction.flatten(1).isfinite().all(dim=1)
+            finite = logits.isfinite().all(dim=1) & all_finite(direction)
             going = problem.continuing(active, finite)
             descent.enter(active[finite], losses[finite], direction[finite])
             problem.keep(active, descent.best[active])

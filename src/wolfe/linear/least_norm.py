@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from wolfe.linear.dual import TOLERANCE, solve_dual
+from wolfe.linear.products import gram_matrix, pull_back
 
 
 class Region(Protocol):
@@ -79,22 +80,17 @@ def least_norm(jacobian: Tensor, values: Tensor, region: Region, margin: float |
         raise ValueError(
             f"jacobian {tuple(jacobian.shape)} and values {tuple(values.shape)} differ in batch or outputs"
         )
-    flat = jacobian.flatten(2).double()
-    rows = region.dense(values.double())
-    gram = rows @ (flat @ flat.mT) @ rows.mT
-    demand = region.violations(values.double()) + margin
+    values = values.double()
+    rows = region.dense(values)
+    gram = rows @ gram_matrix(jacobian) @ rows.mT
+    demand = region.violations(values) + margin
     dual = solve_dual(gram, demand)
-    weights = -region.pull(dual.multipliers)
-    delta = torch.einsum("bn,bnm->bm", weights, flat)
+    delta, change = pull_back(jacobian, -region.pull(dual.multipliers))
     # The dual knows the rows by their products alone; what counts is where the perturbation leads.
-    left = region.violations(values.double() + torch.einsum("bnm,bm->bn", flat, delta)) + margin
+    left = region.violations(values + change) + margin
     residual = torch.maximum(dual.residual, _relative(left, demand, gram))
     return LeastNormSolution(
-        delta.to(jacobian.dtype).view(len(delta), *jacobian.shape[2:]),
-        dual.multipliers,
-        residual,
-        dual.infeasible,
-        dual.converged & (residual <= TOLERANCE),
+        delta, dual.multipliers, residual, dual.infeasible, dual.converged & (residual <= TOLERANCE)
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from wolfe.linear.products import all_finite, gram_matrix
+
 ROUNDING = 16 * torch.finfo(torch.float32).eps
 """Relative error of an entry of a Jacobian that sums over a network's layers leave; n rows of it have sqrt(n) times the
 norm, whatever the size of the image."""
@@ -16,13 +18,13 @@ def rank_and_ratio(jacobian: Tensor) -> tuple[Tensor, Tensor]:
     From the eigenvalues of J J' in double precision: n is small, and squaring costs digits that single precision
     did not have.
     """
-    flat = jacobian.flatten(2).double()
-    usable = flat.isfinite().all(dim=2).all(dim=1)
-    flat = torch.where(usable[:, None, None], flat, torch.zeros_like(flat))
-    squares = torch.linalg.eigvalsh(flat @ flat.mT).clamp(min=0)
+    gram = gram_matrix(jacobian)
+    usable = all_finite(gram)
+    gram = torch.where(usable[:, None, None], gram, torch.zeros_like(gram))
+    squares = torch.linalg.eigvalsh(gram).clamp(min=0)
     singular = squares.sqrt()
     largest = singular[:, -1]
-    tolerance = largest * flat.shape[1] ** 0.5 * ROUNDING
+    tolerance = largest * gram.shape[1] ** 0.5 * ROUNDING
     rank = (singular > tolerance[:, None]).sum(dim=1)
     ratio = torch.where(largest > 0, singular[:, 0] / largest.clamp(min=1e-300), torch.zeros_like(largest))
     return rank, ratio
