@@ -302,7 +302,10 @@ def attack(
     parameter: Annotated[
         list[str] | None, typer.Option(help="name=value, as often as needed; the rest have their defaults.")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the data set, for attacks that need examples.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the data set, for attacks that need examples or the hierarchy of its labels."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Attacks a picture of your own and writes a picture of the result."""

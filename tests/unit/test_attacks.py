@@ -190,7 +190,7 @@ def test_options_of_the_released_code(convolutional):
     assert norms(nearest.adversarials - images).mean() < norms(plain.adversarials - images).mean()
     free = JMA(step_size=1.0, clip=False)(classifier, 0.98 * images.round() + 0.01, targets)
     assert free.adversarials.min() < 0 or free.adversarials.max() > 1
-    first = MLCarliniWagner(**PENALTY, as_released=True)(classifier, images, targets)
+    first = MLCarliniWagner(**PENALTY, keep="first")(classifier, images, targets)
     usual = MLCarliniWagner(**PENALTY)(classifier, images, targets)
     both = first.success & usual.success
     assert norms(first.adversarials - images)[both].mean() > norms(usual.adversarials - images)[both].mean()

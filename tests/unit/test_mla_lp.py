@@ -7,7 +7,7 @@ from scipy.optimize import linprog
 from tests.conftest import Affine
 from wolfe import Classifier, MultiLabel, OneHot
 from wolfe.attacks import MLALP, Context, Status
-from wolfe.attacks.mla_lp import _Released
+from wolfe.attacks.mla_lp import _Memory
 from wolfe.attacks.problem import Problem
 
 
@@ -110,12 +110,16 @@ def test_on_a_codebook_the_bits_are_attacked_and_the_decision_judges(code_of_eig
     assert torch.equal(classifier.decide(result.adversarials), targets)
 
 
+RELEASED = {"falling_thresholds": True, "restart_when_worse": True, "keep": "best", "patience": 5}
+
+
 def released(steps):
     """What the released code makes of steps (image, agreeing labels of 2): goes on from, keeps going, thresholds."""
     classifier = Classifier(Affine(torch.eye(2), torch.tensor([-0.5, -0.5])), MultiLabel(2))
     problem = Problem(classifier, torch.tensor([[[[0.4, 0.4]]]]), torch.tensor([[1, 1]]), Context(), None, None)
+    problem.begin()
     thresholds = torch.full((1, 2), 0.5, dtype=torch.float64)
-    memory, index, present = _Released(problem, thresholds), torch.tensor([0]), problem.start
+    memory, index, present = _Memory(problem, thresholds, MLALP(**RELEASED)), torch.tensor([0]), problem.start
     told = []
     for step in steps:
         moved = torch.tensor([[[step]]])
@@ -146,16 +150,26 @@ def test_released_gives_up_what_does_not_change_for_five_steps():
     assert [going for _, going in told] == [True] * 4 + [False]
 
 
-def test_as_released_returns_the_image_with_the_most_labels():
+def test_best_is_the_image_with_the_most_labels():
     """Label 2 is out of reach, and its falling threshold soon beyond the box: label 1 is on all the same."""
     weight, bias = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([-0.5, -1.2])
     classifier = Classifier(Affine(weight, bias), MultiLabel(2))
     images, targets = torch.full((1, 1, 1, 2), 0.4), torch.tensor([[1, 1]])
-    result = MLALP(as_released=True, max_iterations=40)(classifier, images, targets)
+    result = MLALP(**RELEASED, max_iterations=40)(classifier, images, targets)
     assert result.status == [Status.INFEASIBLE]
     assert classifier.decide(result.adversarials).tolist() == [[1, 0]]
     classifier, images, targets = labels()
-    assert MLALP(as_released=True)(classifier, images, targets).success.all()
+    assert MLALP(**RELEASED)(classifier, images, targets).success.all()
+
+
+def test_the_clean_image_may_be_the_best():
+    """The only step that the first label allows takes the second one away."""
+    weight, bias = torch.tensor([[1.0], [-1.0]]), torch.tensor([-0.5, 0.5])
+    classifier = Classifier(Affine(weight, bias), MultiLabel(2))
+    images, targets = torch.full((1, 1, 1, 1), 0.4), torch.tensor([[1, 1]])
+    result = MLALP(keep="best", max_iterations=3)(classifier, images, targets)
+    assert not result.success.any()
+    assert torch.equal(result.adversarials, images)
 
 
 def test_one_hot_is_refused():
@@ -164,7 +178,10 @@ def test_one_hot_is_refused():
         MLALP()(classifier, torch.rand(1, 1, 1, 3), torch.tensor([1]))
 
 
-@pytest.mark.parametrize("wrong", [{"threshold": 0.6}, {"threshold": 0}, {"gap": 0.0}, {"solver": "simplex"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"threshold": 0.6}, {"threshold": 0}, {"gap": 0.0}, {"solver": "simplex"}, {"keep": "first"}, {"patience": 0}],
+)
 def test_wrong_parameters_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         MLALP(**wrong)

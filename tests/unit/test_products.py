@@ -51,3 +51,4 @@ def test_no_images_are_no_trouble():
     empty = torch.zeros(0, 4, 2, 5, 4)
     assert products.gram_matrix(empty).shape == (0, 4, 4)
     assert products.all_finite(empty).tolist() == []
+    assert products.pull_back(empty, torch.zeros(0, 4, dtype=torch.float64))[0].shape == (0, 2, 5, 4)

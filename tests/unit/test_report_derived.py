@@ -84,6 +84,18 @@ def test_one_step_says_what_the_step_size_does_and_does_not(steps):
     assert "fewest Table 6 (scenes, scenes_resnet, 10.0 labels to change) with 0.00" in extremes
 
 
+def test_one_step_compares_rows_of_equal_and_whole_budgets_only(steps):
+    spec, folder = steps
+    for more in ({"cut": True}, {"origin": "ours"}):
+        spec["parts"][0]["rows"][1] = jma("large", 0.6) | more
+        changed = one_step.findings(one_step.lines(spec, folder / "attacks"))[2]
+        assert "so nothing to compare" in changed
+    spec["parts"][0]["rows"][1] = jma("large", 0.6)
+    spec["parts"][0]["rows"][1]["parameters"]["max_iterations"] = 500
+    changed = one_step.findings(one_step.lines(spec, folder / "attacks"))[2]
+    assert "so nothing to compare" in changed
+
+
 def test_one_step_names_tables_where_the_share_does_change(steps):
     spec, folder = steps
     place = folder / "attacks" / "digits_vgg16" / "other_class" / "large"
@@ -151,6 +163,16 @@ def test_rank_findings_agree_with_the_paper_only_where_the_numbers_do(ranks):
     never = jacobian_rank.findings(jacobian_rank.lines(spec, folder / "attacks"))
     assert "no loss was met here" in never[1]
     assert len(never) == 3
+
+
+def test_a_rank_that_is_never_full_is_the_networks_own(ranks):
+    spec, folder = ranks
+    place = folder / "attacks" / "digits_vgg16" / "other_class" / "loses"
+    study.write_trace(place, {"a": [3] * 9, "b": [3, 2]})
+    says = jacobian_rank.findings(jacobian_rank.lines(spec, folder / "attacks"))
+    assert says[1].startswith("Never full: in 1 rows no Jacobian has full rank, not even at step 1: Table 1 (at most 3")
+    assert "at step 1 in 2 of 2 (100 %)" in says[2]
+    assert not any("other than the paper says" in text for text in says)
 
 
 def test_a_row_without_any_jacobian(ranks):
@@ -221,7 +243,7 @@ def test_variants_are_compared_image_by_image(pairs):
 
 def test_variant_findings_say_which_differences_count(pairs):
     spec, folder = pairs
-    opening, nearer, fails, same = variants.findings(variants.lines(spec, folder / "attacks"))
+    opening, nearer, fails, same, distortion = variants.findings(variants.lines(spec, folder / "attacks"))
     assert opening.startswith("Of 3 differences 2 change")
     assert "and 1 change neither on any image" in opening
     assert nearer.startswith("no clipping (Table 4, JMA (0.1, 200)): ")
@@ -229,6 +251,22 @@ def test_variant_findings_say_which_differences_count(pairs):
     assert "0.12 [" in fails
     assert "it succeeds less often (p = 0.016)" in fails
     assert "the same success and the same distance on every image; passes per image 120 → 120" in same
+    assert distortion.startswith("Distortion: the paper's formula")
+
+
+def test_an_attacks_own_count_stands_beside_the_verdict(pairs):
+    spec, folder = pairs
+    place = folder / "attacks" / "digits_vgg16" / "other_class" / "fails"
+    kept = [{"success": False, "first_success": 3, "mse": 4e-4, "l2": 0.5, "status": "exhausted"}] * 8
+    study.write_records(place, kept)
+    table = variants.lines(spec, folder / "attacks")
+    assert table["variant_asr"][1] == 0
+    assert (table["variant_own_asr"][1], table["variant_own_mse_mean"][1]) == (1, pytest.approx(4e-4))
+    says = variants.findings(table)
+    assert "by the attack's own count 1.00 → 1.00, with MSE" in says[2]
+    assert "→ 4.0e-4 over these" in says[2]
+    assert "own count" not in says[1]
+    assert any(text.startswith("Distortion: ") for text in says)
 
 
 def test_variants_without_a_common_success(tmp_path):

@@ -15,7 +15,7 @@ from tests.unit import report_study as study
 from wolfe.files import write_json
 from wolfe.report import figures
 from wolfe.report.drawing import Line, draw_blocks, label_lines, text_width, wrap
-from wolfe.report.examples import examples_caption, select_examples
+from wolfe.report.examples import examples_caption, select_examples, select_parts
 from wolfe.report.figures import perturbation_picture, write_figure
 from wolfe.report.records import read_row
 
@@ -50,7 +50,8 @@ def figure_spec(*parts: dict[str, Any], **more: Any):
 
 def drawn(results, *parts: dict[str, Any]):
     """The figure, drawn, and its texts."""
-    blocks = [block for part in parts for block in figures._blocks(part, results, len(parts) > 1)]
+    chosen = zip(parts, select_parts(parts, results), strict=True)
+    blocks = [block for pair in chosen for block in figures._blocks(*pair, results, len(parts) > 1)]
     figure = draw_blocks(blocks)
     FigureCanvasAgg(figure).draw()
     return figure, figure.texts
@@ -91,6 +92,14 @@ def test_several_images_of_a_part_are_the_most_attacked_ones(scene):
     assert [one[0].record["image_id"] for one in select_examples(asked, attacks)] == [best[-1], best[0]]
     with pytest.raises(ValueError, match="has 8 images, but a figure asks for 9"):
         select_examples({**part, "images": 9}, attacks)
+
+
+def test_parts_with_the_same_data_show_different_images(scene):
+    part, results, *_ = scene
+    first, second = select_parts([part, part], results)
+    alone = select_parts([part, {**part, "table": {**part["table"], "dataset": "other"}}], results)
+    assert first[0][0].record["image_id"] != second[0][0].record["image_id"]
+    assert alone[1][0][0].record["image_id"] == first[0][0].record["image_id"]
 
 
 def test_rows_and_image_can_be_named(scene):

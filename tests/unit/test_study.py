@@ -144,6 +144,8 @@ WRONG: list[tuple[Keys, Any, str]] = [
     ((*ROW, "published"), ..., "tables.first.rows[0]: a row of origin 'paper' names its 'published' row"),
     ((*ROW, "origin"), "ours", "tables.first.rows[0]: a row of origin 'ours' has no published numbers"),
     (("tables", "first", "published"), "jma_table_99.csv", "first.published: there is no 'jma_table_99.csv'; did you"),
+    (("tables", "first", "published"), "jma_models.csv", "'jma_models.csv' is no table of attacks: it has no col"),
+    (("tables", "first", "published"), "../published/jma_table_01.csv", "tables.first.published: '../published/jma_ta"),
     (("tables", "first", "published"), ..., "tables.first.rows[0].published: the table names no published file"),
     (("tables", "first", "model"), "vg", "there is no model 'vg'; did you mean 'vgg'? allowed: vgg, ecoc, labels"),
     (("tables", "first", "targets", "rule"), "other", "unknown rule 'other'; did you mean 'other_class'?"),

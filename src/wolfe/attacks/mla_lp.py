@@ -6,7 +6,6 @@ of the JMA paper, Section IV-B.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,8 +22,8 @@ from wolfe.linear import max_norm
 _SMALL = 3072
 # Scores this near 0 and 1 count as no nearer, so that losses stay finite.
 _NEAREST = 1e-6
-# The released code: how a threshold falls, where it stops, and after how many steps without a change it gives up.
-_LOWERED_BY, _LOWEST, _PATIENCE = 0.05, 0.1, 5
+# The released code: how a threshold falls, and where it stops.
+_LOWERED_BY, _LOWEST = 0.05, 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,22 +43,29 @@ class MLALP(Attack):
         solver: "highs", the linear programme as it stands; "dual", cutting planes for large images; "auto" for
             "highs" up to 3072 values an image.
         gap: relative gap at which "dual" stops.
-        as_released: as the released code does: the threshold of a label that has to change falls by 0.05, down to
-            0.1, whenever its score does not improve; an image goes back to the clean one when fewer labels agree
-            with the target than before; it is given up after 5 steps without a change; the image returned is the
-            one with the most labels equal to the target, among these the nearest.
+        falling_thresholds: the threshold of a label that has to change falls by 0.05, down to 0.1, whenever its score
+            does not improve, as in the released code.
+        restart_when_worse: an image goes back to the clean one when fewer labels agree with the target than before,
+            as in the released code.
+        keep: "last" returns the last image; "best", as the released code, the one with the most labels equal to the
+            target, among these the nearest to the clean one, which counts too.
+        patience: steps without a change after which an image is given up; 5 in the released code.
     """
 
     max_iterations: int = 100
     threshold: float = 0.5
     solver: Literal["auto", "highs", "dual"] = "auto"
     gap: float = 1e-3
-    as_released: bool = False
+    falling_thresholds: bool = False
+    restart_when_worse: bool = False
+    keep: Literal["last", "best"] = "last"
+    patience: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "max_iterations", "threshold", "gap")
+        require_positive(self, "max_iterations", "threshold", "gap", "patience")
         require_choice(self, "solver", "auto", "highs", "dual")
+        require_choice(self, "keep", "last", "best")
         for name, most in (("threshold", 0.5), ("gap", 0.5)):
             if getattr(self, name) > most:
                 raise ValueError(f"MLALP: {name} must be <= {most}, got {getattr(self, name)!r}")
@@ -71,7 +77,7 @@ class MLALP(Attack):
     def _run(self, problem: Problem) -> None:
         present = problem.start.clone()
         thresholds = torch.full_like(problem.encoding.signs(problem.target), self.threshold, dtype=torch.float64)
-        released = _Released(problem, thresholds) if self.as_released else None
+        memory = _Memory(problem, thresholds, self)
         active = problem.unfinished()
         for iteration in range(1, self.max_iterations + 1):
             if len(active) == 0:
@@ -88,14 +94,10 @@ class MLALP(Attack):
             there = problem.reached(after, active)
             problem.tick(active)
             problem.first_success[active[there]] = iteration
-            present[active] = moved
-            if released is None:
-                going = ~_same(moved, before)
-            else:
-                present[active], going = released.judge(active, before, moved, logits, after)
-                going &= step.flatten(1).abs().amax(dim=1) > 0
+            present[active], going = memory.judge(active, before, moved, logits, after)
+            going &= step.flatten(1).abs().amax(dim=1) > 0
             active = active[going & ~there]
-        problem.keep(torch.arange(len(present), device=present.device), present if released is None else released.best)
+        problem.keep(torch.arange(len(present), device=present.device), memory.best if self.keep == "best" else present)
 
     def _steps(
         self, problem: Problem, index: Tensor, logits: Tensor, jacobian: Tensor, thresholds: Tensor
@@ -126,22 +128,25 @@ class MLALP(Attack):
         return factor * (score - wanted), allowed - loss
 
 
-class _Released:
-    """What the released code adds: falling thresholds, the way back to the clean image, the best image so far.
+class _Memory:
+    """What an attack remembers of its images: their thresholds, the best one so far, steps without a change.
 
     Args:
         problem: the attack's.
-        thresholds: (B, n), lowered in place.
+        thresholds: (B, n), lowered in place where the options say so.
+        options: the attack.
     """
 
-    def __init__(self, problem: Problem, thresholds: Tensor) -> None:
+    def __init__(self, problem: Problem, thresholds: Tensor, options: MLALP) -> None:
         self.problem = problem
         self.thresholds = thresholds
+        self.options = options
         self.wanted = problem.encoding.target_bits(problem.target)
-        self.attacked: Tensor | None = None
+        right = problem.encoding.bits(problem.start_logits) == self.wanted
+        self.attacked = ~right
         self.best = problem.start.clone()
-        self.agreed = torch.full((len(self.best),), -1, device=self.best.device)
-        self.distance = torch.full((len(self.best),), math.inf, dtype=self.best.dtype, device=self.best.device)
+        self.agreed = right.sum(dim=1)
+        self.distance = torch.zeros(len(self.best), dtype=self.best.dtype, device=self.best.device)
         self.unchanged = torch.zeros_like(self.agreed)
 
     def judge(
@@ -153,20 +158,23 @@ class _Released:
             The images (b, C, H, W) to go on from, and whether (b,) to go on.
         """
         encoding, wanted = self.problem.encoding, self.wanted[index]
-        right, now_right = encoding.bits(logits) == wanted, encoding.bits(after) == wanted
-        if self.attacked is None:
-            # The first step begins at the clean images; those that are not in it have ended before.
-            self.attacked = torch.zeros_like(self.wanted, dtype=torch.bool)
-            self.attacked[index] = ~right
-        self._remember(index, moved, now_right.sum(dim=1))
-        missing = [(bit_scores(encoding, values) - wanted).abs() for values in (logits, after)]
+        right, now_right = ((encoding.bits(values) == wanted).sum(dim=1) for values in (logits, after))
+        self._remember(index, moved, now_right)
+        if self.options.falling_thresholds:
+            self._lower(index, logits, after)
+        self.unchanged[index] = torch.where(_same(moved, before), self.unchanged[index] + 1, 0)
+        going = self.unchanged[index] < self.options.patience
+        if not self.options.restart_when_worse:
+            return moved, going
+        worse = now_right < right
+        return torch.where(worse[:, None, None, None], self.problem.start[index], moved), going
+
+    def _lower(self, index: Tensor, logits: Tensor, after: Tensor) -> None:
+        wanted = self.wanted[index]
+        missing = [(bit_scores(self.problem.encoding, values) - wanted).abs() for values in (logits, after)]
         stuck = self.attacked[index] & (missing[1] >= missing[0])
         lowered = (self.thresholds[index] - _LOWERED_BY).clamp(min=_LOWEST).minimum(self.thresholds[index])
         self.thresholds[index] = torch.where(stuck, lowered, self.thresholds[index])
-        self.unchanged[index] = torch.where(_same(moved, before), self.unchanged[index] + 1, 0)
-        worse = now_right.sum(dim=1) < right.sum(dim=1)
-        onwards = torch.where(worse[:, None, None, None], self.problem.start[index], moved)
-        return onwards, self.unchanged[index] < _PATIENCE
 
     def _remember(self, index: Tensor, images: Tensor, agreed: Tensor) -> None:
         distance = (images - self.problem.start[index]).flatten(1).norm(dim=1)

@@ -77,6 +77,7 @@ def attack_image(
             {
                 "attack": {"attack": attack["attack"], **dataclasses.asdict(method)},
                 "class_names": names,
+                "label_graph": context.label_graph is not None,
                 "model": model.resolve().name,
                 "weights_sha256": description["weights_sha256"],
                 "record": _plain(record),

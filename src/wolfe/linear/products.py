@@ -28,7 +28,7 @@ def pull_back(jacobian: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """
     images = len(jacobian)
     pulled = jacobian.new_empty(images, *jacobian.shape[2:])
-    flat = pulled.view(images, -1)
+    flat = pulled.flatten(1)
     pushed = torch.zeros(weights.shape, dtype=torch.float64, device=weights.device)
     for place, part in _blocks(jacobian):
         piece = weights[:, None] @ part

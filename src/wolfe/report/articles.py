@@ -9,8 +9,7 @@ from typing import Any
 
 from wolfe.files import read_json
 from wolfe.report.derived import KINDS, derived_caption, read_derived
-from wolfe.report.examples import examples_caption, select_examples
-from wolfe.report.figures import attacks_of
+from wolfe.report.examples import examples_caption, select_parts
 from wolfe.report.findings import findings
 from wolfe.report.geometry import geometry_caption, read_geometry
 from wolfe.report.grid import Column, groups_of, rows_of
@@ -149,7 +148,7 @@ def _geometry_text(figure: Mapping[str, Any], tables: Mapping[str, Any], results
 
 def _examples_text(figure: Mapping[str, Any], tables: Mapping[str, Any], results: Path) -> str:
     parts = [_with_table(part, tables) for part in figure["parts"]]
-    shown = [select_examples(part, attacks_of(part["table"], results)) for part in parts]
+    shown = select_parts(parts, results)
     cards = [read_json(results / "data" / part["table"]["dataset"] / "card.json") for part in parts]
     return examples_caption({**figure, "parts": parts}, shown, [card["class_names"] for card in cards])
 

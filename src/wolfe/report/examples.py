@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from wolfe.report.records import RowRecords, label_indices, read_row
+from wolfe.report.records import RowRecords, attacks_of, label_indices, read_row
 from wolfe.report.summary import row_label
 from wolfe.report.words import listed, sentence, stands_in, table_name, target_rule
 
@@ -56,7 +56,25 @@ class Example:
             raise ValueError(f"{path} is no readable safetensors file ({error}): delete it and run again") from error
 
 
-def select_examples(part: Mapping[str, Any], attacks: Path) -> list[list[Example]]:
+def select_parts(parts: Sequence[Mapping[str, Any]], results: Path) -> list[list[list[Example]]]:
+    """The examples of all parts of a figure; no picture of a data set is chosen twice.
+
+    Args:
+        parts: see `select_examples`.
+        results: `results/<study>`.
+    """
+    shown: dict[str, set[str]] = {}
+    chosen = []
+    for part in parts:
+        table = part["table"]
+        seen = shown.setdefault(table["dataset"], set())
+        examples = select_examples(part, attacks_of(table, results), frozenset(seen))
+        seen |= {str(image[0].record["image_id"]) for image in examples}
+        chosen.append(examples)
+    return chosen
+
+
+def select_examples(part: Mapping[str, Any], attacks: Path, shown: frozenset[str] = frozenset()) -> list[list[Example]]:
     """One example of each attack on each image of a part of a figure.
 
     The images are the one asked for, if any, and then those on which most of the attacks succeed (of equals the one
@@ -67,6 +85,7 @@ def select_examples(part: Mapping[str, Any], attacks: Path) -> list[list[Example
         part: `table` (resolved), `rows` (slugs or nothing), `image` (a name or nothing), `images` (how many, 1 if left
             out).
         attacks: the folder that holds one folder a slug.
+        shown: images that are shown already: they come last.
 
     Returns:
         For each image the examples in the order of the table or of `rows`.
@@ -77,7 +96,7 @@ def select_examples(part: Mapping[str, Any], attacks: Path) -> list[list[Example
     """
     groups = _groups(part)
     results = {slug: read_row(Path(attacks) / slug) for slug in _slugs(groups)}
-    ranked = _by_successes(groups, results)
+    ranked = sorted(_by_successes(groups, results), key=shown.__contains__)
     wanted = int(part.get("images") or 1)
     asked = [str(part["image"])] if part.get("image") else []
     chosen = [*asked, *(name for name in ranked if name not in asked)][:wanted]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wolfe.data import open_split
 from wolfe.files import read_json
 from wolfe.report.drawing import GREY, INK, MOST_COLUMNS, RED, Block, Line, Panel, draw_blocks, label_lines, save
-from wolfe.report.examples import Example, select_examples
+from wolfe.report.examples import Example, select_parts
 from wolfe.report.geometry import draw_geometry, read_geometry
 from wolfe.report.records import label_indices
 from wolfe.report.words import scientific, significant, table_name
@@ -49,7 +49,7 @@ def write_figure(spec: Mapping[str, Any], results: Path | None, geometry: Path |
 def write_examples(spec: Mapping[str, Any], results: Path, out: Path) -> None:
     """Writes a figure of attacked images as `<out>.pdf` and `<out>.png`; the same input gives the same bytes.
 
-    Failed attacks are shown as such. Which images and which rows: see `examples.select_examples`.
+    Failed attacks are shown as such. Which images and which rows: see `examples.select_parts`.
 
     Args:
         spec: the figure: name, title, kind "examples" and `parts`, each with table (resolved), rows, image, images.
@@ -61,20 +61,16 @@ def write_examples(spec: Mapping[str, Any], results: Path, out: Path) -> None:
         ValueError: a file is damaged, or data, model and attacks do not belong together.
     """
     several = len(spec["parts"]) > 1
-    save(draw_blocks([block for part in spec["parts"] for block in _blocks(part, Path(results), several)]), out)
+    chosen = zip(spec["parts"], select_parts(spec["parts"], results), strict=True)
+    save(draw_blocks([block for pair in chosen for block in _blocks(*pair, Path(results), several)]), out)
 
 
-def attacks_of(table: Mapping[str, Any], results: Path) -> Path:
-    """The folder of a table's attack rows."""
-    return Path(results) / "attacks" / table["model"] / table["targets"]
-
-
-def _blocks(part: Mapping[str, Any], results: Path, several: bool) -> list[Block]:
+def _blocks(part: Mapping[str, Any], images: list[list[Example]], results: Path, several: bool) -> list[Block]:
     """What a part shows: its images beside each other where they fit, else below each other."""
     table = part["table"]
     data = results / "data" / table["dataset"]
     panels = []
-    for examples in select_examples(part, attacks_of(table, results)):
+    for examples in images:
         original, class_names = _original(str(examples[0].record["image_id"]), data)
         _check_model(results / "models" / table["model"], class_names, data)
         attacked = [_attack_panel(example, original, class_names) for example in examples]

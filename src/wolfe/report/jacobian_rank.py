@@ -71,6 +71,7 @@ def summarise_trace(trace: pd.DataFrame, records: pd.DataFrame) -> dict[str, Any
         "jacobians": len(trace),
         **counts,
         "rank_lowest": trace[RANK].min(),
+        "rank_highest": trace[RANK].max(),
         "first_deficient_step": step[~full].min(),
         "ratio_first_median": ends.first().median(),
         "ratio_first_least": ends.first().min(),
@@ -139,12 +140,28 @@ def findings(table: pd.DataFrame) -> list[str]:
         table: the full table.
     """
     total = int(table["jacobians"].sum())
-    return [
+    narrow = table["rank_highest"] < table["outputs"]
+    able = table[~narrow]
+    says = [
         f"{total:,} Jacobians in {len(table)} rows; the paper finds the rank full while there are few iterations, and "
         "now and then not when there are many.",
-        _early_and_later(table),
-        *_losses(table),
-        *_ratios(table),
+        *_never_full(table[narrow]),
+    ]
+    return says if able.empty else [*says, _early_and_later(able), *_losses(able), *_ratios(able)]
+
+
+def _never_full(rows: pd.DataFrame) -> list[str]:
+    """Rows whose rank is full in no Jacobian at all: the network, not the iterations."""
+    if rows.empty:
+        return []
+    named = [
+        f"{table_name(str(name))} (at most {int(part['rank_highest'].max())} of {int(part['outputs'].iloc[0])})"
+        for name, part in rows.groupby("table", sort=False)
+    ]
+    return [
+        f"Never full: in {len(rows)} rows no Jacobian has full rank, not even at step 1: {listed(named)}. A rank that "
+        "the iterations have no part in is the network's own, as where its last feature has fewer values than there "
+        "are outputs; these rows are left out of what follows."
     ]
 
 

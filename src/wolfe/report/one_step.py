@@ -136,12 +136,25 @@ def _unchanged(several: list[pd.DataFrame]) -> str:
 
 
 def _changed(several: list[pd.DataFrame]) -> str:
-    """What the step size does to the iterations and to the success: the smallest against the largest of each table."""
-    pairs = [_ends(part, "step_size") for part in several]
+    """What the step size does to the iterations and to the success: the smallest against the largest of each table.
+
+    A cut budget may end small steps before they can arrive, and our own rows differ in more than the step: only
+    published rows with their whole budget, and with equal ones, are compared.
+    """
+    equal = [rows for part in several if len((rows := _comparable(part))["step_size"].unique()) > 1]
+    text = "Step size and what comes after: "
+    if not equal:
+        return (
+            f"{text}no table has rows that ran with their whole, and equal, published budgets, so nothing to compare."
+        )
+    pairs = [_ends(part, "step_size") for part in equal]
     counted = [pair for pair in pairs if all(line["iterations_mean"] > 0 for line in pair)]
     fewer = sum(large["iterations_mean"] < small["iterations_mean"] for small, large in counted)
     more = sum(large["iterations_mean"] > small["iterations_mean"] for small, large in counted)
-    text = "Step size and what comes after: "
+    text += (
+        f"compared are the rows of {listed([table_name(part['table'].iloc[0]) for part in equal])}, which ran with "
+        "their whole and equal published budgets; "
+    )
     if counted:
         factor = float(np.median([small["iterations_mean"] / large["iterations_mean"] for small, large in counted]))
         outcome = verdict(fewer, more, "larger steps need fewer iterations", "larger steps need more iterations")
@@ -152,8 +165,13 @@ def _changed(several: list[pd.DataFrame]) -> str:
     higher = sum(large["asr"] > small["asr"] for small, large in pairs)
     lower = sum(large["asr"] < small["asr"] for small, large in pairs)
     outcome = verdict(higher, lower, "larger steps succeed more often", "larger steps succeed less often")
-    text += f"the ASR rises in {higher}, falls in {lower} and stays in {len(pairs) - higher - lower}: {outcome}."
-    return f"{text} Rows of one table may differ in their largest number of iterations too."
+    return f"{text}the ASR rises in {higher}, falls in {lower} and stays in {len(pairs) - higher - lower}: {outcome}."
+
+
+def _comparable(part: pd.DataFrame) -> pd.DataFrame:
+    """The published rows of a table with their whole budget, the same largest number of iterations in all."""
+    whole = part[part["published"] & ~part["budget_cut"]]
+    return whole if whole.empty else whole[whole["max_iterations"] == whole["max_iterations"].mode().iloc[0]]
 
 
 def _by_encoding(first: pd.DataFrame) -> list[str]:

@@ -11,8 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from wolfe.files import atomic_path, checked, read_json
 from wolfe.report.articles import figure_article, grouped, is_derived, table_article
-from wolfe.report.figures import attacks_of
-from wolfe.report.records import RowRecords, read_row, read_rows
+from wolfe.report.records import RowRecords, attacks_of, read_row, read_rows
 from wolfe.report.rulegraph import draw_rulegraph
 from wolfe.report.variants import folders
 from wolfe.report.words import duration, listed

@@ -33,6 +33,9 @@ def rows_of_parts(spec: Mapping[str, Any], attacks: Path) -> Iterator[tuple[dict
                 "slug": row["slug"],
                 "label": row_label(row),
                 "budget_cut": bool(row["cut"]),
+                "published": row["origin"] == "paper",
+                # 0 stands for the attack's default.
+                "max_iterations": row["parameters"].get("max_iterations", 0),
             }
             yield named, row, Path(attacks) / part["model"] / part["targets"] / row["slug"]
 

@@ -66,6 +66,11 @@ class RowRecords:
     run: Mapping[str, Any]
 
 
+def attacks_of(table: Mapping[str, Any], results: Path) -> Path:
+    """The folder of a table's attack rows."""
+    return Path(results) / "attacks" / table["model"] / table["targets"]
+
+
 def read_row(folder: Path) -> RowRecords:
     """Reads and verifies the files of one attack row.
 

@@ -8,22 +8,22 @@ from typing import Any
 
 import pandas as pd
 
-from wolfe.names import attack_name
-from wolfe.report.findings import verdict
 from wolfe.report.grid import Column
 from wolfe.report.records import read_rows
 from wolfe.report.summary import row_label, summarise_records
-from wolfe.report.words import MISSING, fixed, proportion, scientific, significant, table_name
+from wolfe.report.variant_findings import SIDES, findings
+from wolfe.report.words import MISSING, fixed, scientific, significant, table_name
 
 __all__ = ["columns", "findings", "lines", "places", "reading"]
 
-SIDES = ("base", "variant")
 _NUMBERS = (
     "successes",
     "asr",
     "asr_95_low",
     "asr_95_high",
     "basr",
+    "bits_flipped_share",
+    "rmse_mean",
     "mse_mean",
     "l2_median",
     "iterations_mean",
@@ -68,7 +68,20 @@ def _line(row: Mapping[str, Any], attacks: Path) -> dict[str, Any]:
         summary = summarise_records(records[side])
         line |= {f"{side}_slug": row[side]["slug"], f"{side}_label": row_label(row[side])}
         line |= {f"{side}_cut": bool(row[side]["cut"])} | {f"{side}_{name}": summary[name] for name in _NUMBERS}
+        line |= {f"{side}_{name}": value for name, value in own_count(records[side]).items()}
     return line | compare(records["base"], records["variant"])
+
+
+def own_count(records: pd.DataFrame) -> dict[str, float]:
+    """Success as an attack itself counts it: it saw the target on its way, whatever image it returned.
+
+    Released code that stores another image than the one it judged counts so.
+
+    Returns:
+        The share of the images, and the mean MSE of what was returned for them; NaN where there are none.
+    """
+    seen = records["success"].astype(bool) | (records["first_success"] > 0)
+    return {"own_asr": seen.mean(), "own_mse_mean": records.loc[seen, "mse"].mean()}
 
 
 def compare(base: pd.DataFrame, variant: pd.DataFrame) -> dict[str, Any]:
@@ -102,6 +115,7 @@ def columns(table: pd.DataFrame) -> list[Column]:
         Column("", "Row", lambda line: line["base_label"] + (" (budget cut)" if line["base_cut"] else ""), text=True),
         Column("", "Difference", lambda line: line["difference"], text=True),
         _beside("ASR", "asr", fixed),
+        _beside("ASR by the attack's own count", "own_asr", fixed),
         _beside("bASR", "basr", lambda value: fixed(value, 4)),
         _beside("MSE", "mse_mean", scientific),
         _beside("L2 median", "l2_median", significant),
@@ -138,55 +152,7 @@ def reading(table: pd.DataFrame) -> str:
     return (
         "Each row runs a row of the table named once more with one difference, on the same images and targets. "
         "Success rates and passes are over all images, MSE, L2 and n_it over the successes of each side; the L2 ratio "
-        "(variant to base, median) and who is nearer are over the images that both reach."
+        "(variant to base, median) and who is nearer are over the images that both reach. ASR judges the image that "
+        "is returned; by its own count an attack succeeds once it has seen the target, whatever it returns."
         + (" Both sides of a row whose budget was cut ran with the cut one." if cut else "")
     )
-
-
-def findings(table: pd.DataFrame) -> list[str]:
-    """Which differences change the numbers, and in which direction.
-
-    Args:
-        table: the full table.
-    """
-    rows = [line for _, line in table.iterrows()]
-    changed = sum(_changes(line) for line in rows)
-    still = sum(_equal(line) for line in rows)
-    opening = (
-        f"Of {len(rows)} differences {changed} change the success or the distance by more than these images leave to "
-        f"chance (exact two-sided sign tests on the paired images, p < 0.05 in either), and {still} change neither on "
-        "any image."
-    )
-    return [opening, *(_paragraph(line) for line in rows)]
-
-
-def _successes(line: pd.Series) -> str:
-    return verdict(line["base_only"], line["variant_only"], "it succeeds less often", "it succeeds more often")
-
-
-def _distances(line: pd.Series) -> str:
-    return verdict(
-        line["base_nearer"], line["variant_nearer"], "its perturbation is larger", "its perturbation is smaller"
-    )
-
-
-def _changes(line: pd.Series) -> bool:
-    return any(text.startswith("it") for text in (_successes(line), _distances(line)))
-
-
-def _equal(line: pd.Series) -> bool:
-    return not any(line[name] for name in ("base_only", "variant_only", "base_nearer", "variant_nearer"))
-
-
-def _paragraph(line: pd.Series) -> str:
-    who = line["base_label"] if attack_name(line["attack"]) in line["base_label"] else attack_name(line["attack"])
-    head = f"{line['difference']} ({table_name(line['table'])}, {who})"
-    passes = [line[f"{side}_passes_per_image_mean"] for side in SIDES]
-    effort = f"passes per image {fixed(passes[0], 0)} \N{RIGHTWARDS ARROW} {fixed(passes[1], 0)}"
-    if _equal(line):
-        return f"{head}: the same success and the same distance on every image; {effort}."
-    rates = [proportion(*(line[f"{side}_{name}"] for name in ("asr", "asr_95_low", "asr_95_high"))) for side in SIDES]
-    text = f"{head}: ASR {rates[0]} \N{RIGHTWARDS ARROW} {rates[1]}, {_successes(line)}; "
-    if pd.isna(line["l2_ratio_median"]):
-        return f"{text}no image is reached by both, so no distances to compare; {effort}."
-    return f"{text}L2 {line['l2_ratio_median']:.2f} times in the median, {_distances(line)}; {effort}."

@@ -23,7 +23,7 @@ def published_lines(place: str, table: Mapping[str, Any], published: Path) -> li
     """The lines of the published table that a table names, or None if it names none.
 
     Raises:
-        StudyError: there is no such file.
+        StudyError: there is no such file, or it is no table of attacks.
     """
     if "published" not in table:
         return None
@@ -32,7 +32,13 @@ def published_lines(place: str, table: Mapping[str, Any], published: Path) -> li
         there = sorted(item.name for item in published.glob("*.csv"))
         raise StudyError(f"{place}.published: there is no {table['published']!r}; {allowed(table['published'], there)}")
     with file.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
+        reader = csv.DictReader(stream)
+        missing = [name for name in ("attack", "params") if name not in (reader.fieldnames or ())]
+        if missing:
+            raise StudyError(
+                f"{place}.published: {table['published']!r} is no table of attacks: it has no column {missing[0]!r}"
+            )
+        return list(reader)
 
 
 def check_published_row(
