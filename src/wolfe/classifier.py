@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wolfe.encoding import Encoding
-from wolfe.linear.jacobian import dense_jacobian
+from wolfe.linear.jacobian import Linearisation, every_row
 
 
 class Classifier(nn.Module):
@@ -19,7 +19,7 @@ class Classifier(nn.Module):
 
     Args:
         net: maps normalised images (B, C, H, W) to logits (B, n). If it has a method
-            `jacobian(x) -> (logits (B, n), jacobian (B, n, C, H, W))`, that is used for its Jacobian.
+            `linearise(images, normalise) -> Linearisation`, that is used for the rows of its Jacobian.
         encoding: what the logits mean.
         mean: per channel; 0 if left out.
         std: per channel, above 0; 1 if left out.
@@ -68,16 +68,24 @@ class Classifier(nn.Module):
         """Labels: class indices (B,), or 0/1 vectors (B, n)."""
         return self.encoding.decide(self(images))
 
+    def linearise(self, images: Tensor) -> Linearisation:
+        """The classifier around images (B, C, H, W): logits (B, n), and products with their Jacobian by the image.
+
+        Costs one forward pass; the products cost what they say.
+        """
+        own = getattr(self.net, "linearise", None)
+        if own is None:
+            return Linearisation(self, images)
+        local: Linearisation = own(images, self.normalise)
+        return local
+
     def logits_and_jacobian(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, n) and their Jacobian (B, n, C, H, W) by the image, both detached.
 
         Costs one forward pass and n vector-Jacobian products.
         """
-        own = getattr(self.net, "jacobian", None)
-        if own is None:
-            return dense_jacobian(self, images)
-        logits, jacobian = own(self.normalise(images))
-        return logits.detach(), jacobian.detach() / self.std.to(images.dtype)[:, None]
+        local = self.linearise(images)
+        return local.values, local.rows(every_row(local.values))
 
 
 @contextmanager

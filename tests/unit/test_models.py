@@ -10,6 +10,7 @@ from torch import nn
 
 from wolfe.classifier import Classifier
 from wolfe.encoding import Codebook, MultiLabel, OneHot, hadamard
+from wolfe.linear.jacobian import every_row
 from wolfe.models import NETWORKS, build_network, load_classifier, load_description, save_classifier
 from wolfe.models.ensemble import VGG16Ensemble
 from wolfe.models.frozen_features import FrozenFeatures
@@ -76,12 +77,16 @@ def test_ensemble_branches_are_separate_networks():
 def test_ensemble_jacobian_is_the_derivative():
     net = ensemble().double()
     x = torch.rand(3, 1, 32, 32, dtype=torch.float64)
-    logits, jacobian = net.jacobian(x)
+    local = net.linearise(x, lambda images: images)
+    logits, jacobian = local.values, local.rows(every_row(local.values))
     expected = torch.func.vmap(torch.func.jacrev(lambda image: net(image[None])[0]))(x)
     assert torch.equal(logits, net(x).detach())
     assert not logits.requires_grad and not jacobian.requires_grad
     torch.testing.assert_close(jacobian, expected, rtol=1e-10, atol=1e-14)
     assert jacobian.abs().max() > 1e-6
+    weights = torch.randn(3, 2, 4, dtype=torch.float64)
+    torch.testing.assert_close(local.rows(weights), torch.einsum("bkn,bnchw->bkchw", weights, expected))
+    torch.testing.assert_close(local.push(x), torch.einsum("bnchw,bchw->bn", expected, x))
 
 
 def test_classifier_uses_the_ensemble_jacobian():
@@ -110,7 +115,8 @@ def test_ensemble_jacobian_is_much_faster_than_one_pass_a_logit():
             times.append(time.process_time() - started)
         return min(times)
 
-    assert 2 * fastest(lambda: net.jacobian(x)) < fastest(row_by_row)
+    classifier = Classifier(net, Codebook(hadamard(16, 10)))
+    assert 2 * fastest(lambda: classifier.logits_and_jacobian(x)) < fastest(row_by_row)
 
 
 def test_ensemble_keeps_its_bottom_frozen_in_training_mode():

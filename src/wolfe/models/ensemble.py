@@ -7,9 +7,12 @@ grouped convolutions and batched matrix products.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from wolfe.linear import Linearisation
 from wolfe.models.vgg import (
     BOTTOM,
     DENSE,
@@ -125,25 +128,40 @@ class VGG16Ensemble(nn.Module):
         logits: Tensor = values[..., 0].T
         return logits
 
-    def jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and their Jacobian by the image, at a fraction of n full backward passes.
-
-        A branch sees only its own copy of the shared features, so one backward pass through all branches gives
-        every logit's gradient by the features; only the small bottom is then passed n times, as one batch.
+    def linearise(self, images: Tensor, normalise: Callable[[Tensor], Tensor]) -> BranchLinearisation:
+        """The ensemble around images (B, C, H, W), with rows at a fraction of full backward passes.
 
         Args:
-            x: normalised images (B, C, H, W).
-
-        Returns:
-            Logits (B, n) and their Jacobian (B, n, C, H, W), detached.
+            images: (B, C, H, W) in [0, 1].
+            normalise: what is done to images before they come in.
         """
-        images, bits = x.shape[0], self.outputs
+        return BranchLinearisation(self, images, normalise)
+
+
+class BranchLinearisation(Linearisation):
+    """Rows of an ensemble's Jacobian.
+
+    A branch sees only its own copy of the shared features, so one backward pass through all branches gives every
+    logit's gradient by the features; only the small bottom is then passed once a row.
+
+    Args:
+        ensemble: the network.
+        images: (B, C, H, W) in [0, 1].
+        normalise: what is done to images before they come in.
+    """
+
+    def __init__(self, ensemble: VGG16Ensemble, images: Tensor, normalise: Callable[[Tensor], Tensor]) -> None:
+        self._function = lambda inputs: ensemble(normalise(inputs))
         with torch.enable_grad():
-            inputs = x.detach().requires_grad_()
-            features = self.bottom(inputs)
-            expanded = features.detach().repeat(1, bits, 1, 1).requires_grad_()
-            logits = self._branch_logits(expanded)
+            self._inputs = images.detach().requires_grad_(True)
+            self._outputs = ensemble.bottom(normalise(self._inputs))
+            expanded = self._outputs.detach().repeat(1, ensemble.outputs, 1, 1).requires_grad_()
+            logits = ensemble._branch_logits(expanded)
             (by_features,) = torch.autograd.grad(logits.sum(), expanded)
-            cotangents = by_features.view(images, bits, *features.shape[1:]).transpose(0, 1)
-            (rows,) = torch.autograd.grad(features, inputs, cotangents, is_grads_batched=True)
-        return logits.detach(), rows.transpose(0, 1).contiguous()
+        self.values = logits.detach()
+        self._by_features = by_features.view(len(images), ensemble.outputs, -1)
+
+    def rows(self, weights: Tensor) -> Tensor:
+        """`w' J` (B, k, *image), detached, for weights (B, k, n)."""
+        cotangents = weights.to(self._by_features) @ self._by_features
+        return super().rows(cotangents.unflatten(2, self._outputs.shape[1:]))

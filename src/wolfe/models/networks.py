@@ -2,7 +2,7 @@
 
 To add one, write a class or function `(in_channels, outputs, image_size, *, options) -> nn.Module` that maps
 normalised images (B, C, H, W) to logits (B, outputs), and name it in `NETWORKS`. A network may bring its own
-`jacobian(x)`. One that takes layers of a trained network, a study's `bottom`, is a class with a method
+`linearise(images, normalise)`. One that takes layers of a trained network, a study's `bottom`, is a class with a method
 `copy_bottom(source)`; if it has an option `backbone`, that is given the description of the trained network.
 """
 
