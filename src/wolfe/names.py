@@ -4,6 +4,7 @@ from __future__ import annotations
 
 ATTACK_NAMES = {
     "jma": "JMA",
+    "jma_refined": "Refined JMA",
     "carlini_wagner": "C&W",
     "ecoc_attack": "ECOC attack",
     "ml_carlini_wagner": "ML-C&W",

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 class TargetRegion(ABC):
@@ -73,8 +74,11 @@ class ClassRegion(TargetRegion):
 
     def rows(self, index: Tensor) -> Tensor:
         """Rows `c_i - c_t` (B, j, n)."""
-        words = torch.eye(self.classes, device=index.device) if self.codewords is None else self.codewords
-        return words[self._others.gather(1, index)] - words[self.target][:, None]
+        others = self._others.gather(1, index)
+        if self.codewords is None:
+            words = functional.one_hot(others, self.classes) - functional.one_hot(self.target, self.classes)[:, None]
+            return words.to(torch.get_default_dtype())
+        return self.codewords[others] - self.codewords[self.target][:, None]
 
     def select(self, index: Tensor) -> ClassRegion:
         """The region of some images."""
@@ -102,8 +106,7 @@ class BitRegion(TargetRegion):
 
     def rows(self, index: Tensor) -> Tensor:
         """Rows `-s_j e_j` (B, j, n)."""
-        identity = torch.eye(self.count, device=index.device, dtype=self.signs.dtype)
-        return -self.signs.gather(1, index)[:, :, None] * identity[index]
+        return -self.signs.gather(1, index)[:, :, None] * functional.one_hot(index, self.count)
 
     def select(self, index: Tensor) -> BitRegion:
         """The region of some images."""

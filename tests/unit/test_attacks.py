@@ -17,6 +17,7 @@ from wolfe.attacks import (
     ECOCAttack,
     MLCarliniWagner,
     MLDeepFool,
+    RefinedJMA,
     SemAML,
     Status,
     build,
@@ -26,6 +27,7 @@ from wolfe.attacks.penalty import PenaltyAttack
 PENALTY = {"learning_rate": 0.05, "max_iterations": 50, "search_steps": 5, "initial_constant": 1.0}
 ALL = {
     "jma": JMA(step_size=0.1, max_iterations=60),
+    "jma_refined": RefinedJMA(),
     "carlini_wagner": CarliniWagner(**PENALTY),
     "ecoc_attack": ECOCAttack(**PENALTY),
     "ml_carlini_wagner": MLCarliniWagner(**PENALTY),
@@ -251,7 +253,7 @@ def test_zero_jacobian_has_an_outcome(attack):
     images, targets = torch.rand(2, 1, 4, 4), as_targets(encoding, torch.tensor([1, 2]))
     result = attack(classifier, images, targets, context=references(classifier, targets))
     assert not result.success.any()
-    expected = Status.INFEASIBLE if isinstance(attack, JMA | MLALP | MLDeepFool) else Status.EXHAUSTED
+    expected = Status.INFEASIBLE if isinstance(attack, JMA | RefinedJMA | MLALP | MLDeepFool) else Status.EXHAUSTED
     assert set(result.status) == {expected}
 
 

@@ -1,3 +1,6 @@
+import doctest
+import importlib
+
 import numpy as np
 import pytest
 import torch
@@ -91,6 +94,11 @@ def test_by_hand_in_the_plane():
     solution = least_norm(jacobian, values, BitRegion(torch.tensor([[-1.0, -1.0]])))
     assert torch.allclose(solution.perturbation, torch.tensor([[-1.0, -1.0]]))
     assert torch.allclose(solution.multipliers, torch.tensor([[1.0, 0.0]], dtype=torch.float64))
+
+
+def test_the_example_of_the_documentation_holds():
+    results = doctest.testmod(importlib.import_module("wolfe.linear.least_norm"))
+    assert (results.attempted > 0, results.failed) == (True, 0)
 
 
 def test_margin_moves_the_plane():

@@ -45,6 +45,13 @@ def test_no_common_point_is_told():
     assert beyond.point[0].tolist() == pytest.approx([0, 0], abs=1e-6)
 
 
+def test_rows_of_zeros():
+    """With room they ask for nothing; without, nothing meets them."""
+    found = nearest([0.5, 0.5], [[1.0, 1.0], [0.0, 0.0]], [0.6, 0.0])
+    assert found.converged.item() and found.point[0].tolist() == pytest.approx([0.3, 0.3])
+    assert not nearest([0.5, 0.5], [[1.0, 1.0], [0.0, 0.0]], [0.6, -0.1]).converged.item()
+
+
 def by_general_solver(point, rows, bounds):
     """By sequential quadratic programming."""
     answer = minimize(

@@ -17,10 +17,12 @@ from wolfe.attacks.ml_carlini_wagner import MLCarliniWagner
 from wolfe.attacks.ml_deepfool import MLDeepFool
 from wolfe.attacks.mla_lp import MLALP
 from wolfe.attacks.problem import Observation
+from wolfe.attacks.refined_jma import RefinedJMA
 from wolfe.attacks.sema_ml import SemAML
 
 ATTACKS: dict[str, type[Attack]] = {
     "jma": JMA,
+    "jma_refined": RefinedJMA,
     "carlini_wagner": CarliniWagner,
     "ecoc_attack": ECOCAttack,
     "ml_carlini_wagner": MLCarliniWagner,
@@ -43,6 +45,7 @@ __all__ = [
     "MLCarliniWagner",
     "MLDeepFool",
     "Observation",
+    "RefinedJMA",
     "SemAML",
     "Status",
     "build",

@@ -6,22 +6,20 @@ Examples". Section numbers below are that paper's.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from wolfe.attacks.base import Attack, require_at_least_zero, require_choice, require_positive
+from wolfe.attacks.linear_step import LinearSteps, Solver
 from wolfe.attacks.problem import Problem
 from wolfe.classifier import Classifier, ready_for_attack
-from wolfe.encoding import Encoding
-from wolfe.linear import LeastNormSolution, least_norm
+from wolfe.linear import LeastNormSolution, Linearisation
+from wolfe.linear.jacobian import every_row
 from wolfe.linear.products import all_finite
 from wolfe.linear.rank import rank_and_ratio
-
-# In units of the spacing of numbers of the logits' type: what sums over a network's layers may differ by.
-_ROUNDING = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +50,10 @@ class JMA(Attack):
             code. Other encodings decide alike by both. The verdict is always the encoding's.
         full_rank: give an image up as infeasible once its Jacobian has lost rank, which the paper (Section VI-D)
             names as a failure; the solver here needs no full rank.
+        solver: how a linearised problem is solved, to the same solution: "dense" works out the whole Jacobian,
+            "lazy" only the rows of constraints that matter, and "auto" takes the one that should take less time, by
+            the numbers of outputs and of violated constraints. `full_rank` and an observer need the Jacobian:
+            with these it is dense.
     """
 
     step_size: float = 0.5
@@ -64,6 +66,7 @@ class JMA(Attack):
     keep: Literal["adversarial", "highest_psnr"] = "adversarial"
     judge: Literal["outputs", "logits"] = "outputs"
     full_rank: bool = False
+    solver: Solver = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -72,6 +75,7 @@ class JMA(Attack):
         require_choice(self, "search_from", "present", "original")
         require_choice(self, "keep", "adversarial", "highest_psnr")
         require_choice(self, "judge", "outputs", "logits")
+        require_choice(self, "solver", "auto", "dense", "lazy")
         require_at_least_zero(self, "search_steps", "margin")
 
     @property
@@ -84,10 +88,14 @@ class JMA(Attack):
 
         Not clipped to [0, 1]. The classifier is used in evaluation mode.
         """
+        images = images.to(classifier.device)
         targets = classifier.encoding.check_targets(targets, len(images)).to(classifier.device)
         with ready_for_attack(classifier):
-            logits, jacobian = classifier.logits_and_jacobian(images.to(classifier.device))
-        return self._linear_step(classifier.encoding, logits, jacobian, targets)
+            steps = LinearSteps(classifier, targets, self.margin, self.solver)
+            local, everything = classifier.linearise(images), torch.arange(len(images), device=classifier.device)
+            if steps.wants_jacobian(local.values, everything):
+                return steps.by_jacobian(local.values, local.rows(every_row(local.values)), everything)
+            return steps.by_rows(local, images, everything).solution
 
     def _run(self, problem: Problem) -> None:
         present = problem.start.clone()
@@ -95,28 +103,11 @@ class JMA(Attack):
         origin, move = present.clone(), torch.zeros_like(present)
         found = torch.zeros(len(present), dtype=torch.bool, device=present.device)
         active = problem.unfinished()
+        steps = LinearSteps(problem.classifier, problem.target, self.margin, self._solver_for(problem))
         for iteration in range(1, self.max_iterations + 1):
             if len(active) == 0:
                 break
-            logits, jacobian = problem.logits_and_jacobian(present[active], active)
-            problem.observe(iteration, active, present[active], logits, jacobian)
-            problem.iterations[active] = iteration
-            there = self._there(problem, logits, active)
-            self._arrive(problem, found, active[there], iteration)
-            finite = logits.isfinite().all(dim=1) & all_finite(jacobian)
-            going = problem.continuing(active, finite) & ~there
-            if self.full_rank:
-                full = rank_and_ratio(jacobian)[0] == jacobian.shape[1]
-                problem.end(active[going & ~full], "infeasible")
-                going &= full
-            active, logits, jacobian = active[going], logits[going], jacobian[going]
-            if len(active) == 0:
-                break
-            step = self._linear_step(problem.encoding, logits, jacobian, problem.target[active])
-            length = step.perturbation.flatten(1).norm(dim=1)
-            problem.end(active[step.infeasible], "infeasible")
-            usable = ~step.infeasible & (length > 0)
-            active, delta, length = active[usable], step.perturbation[usable], length[usable]
+            active, delta = self._solve(problem, steps, iteration, present, found, active)
             if len(active) == 0:
                 continue
             origin[active], move[active] = present[active], delta
@@ -124,12 +115,54 @@ class JMA(Attack):
             # Those that are done pay for this step too.
             problem.tick(active)
             self._arrive(problem, found, active[there], iteration)
-            active, delta, length = active[~there], delta[~there], length[~there]
-            move[active] = self.step_size * delta / length[:, None, None, None]
+            active, delta = active[~there], delta[~there]
+            move[active] = self.step_size * delta / delta.flatten(1).norm(dim=1)[:, None, None, None]
             present[active] = self._bounded(origin[active] + move[active])
         self._judge_last_step(problem, present, found, active)
         problem.keep(torch.arange(len(present), device=present.device), present)
         self._shorten(problem, found.nonzero()[:, 0], origin, move)
+
+    def _solver_for(self, problem: Problem) -> Solver:
+        return "dense" if self.full_rank or problem.context.observer is not None else self.solver
+
+    def _solve(
+        self, problem: Problem, steps: LinearSteps, iteration: int, present: Tensor, found: Tensor, active: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The images (b,) that go on from the linearised problems of the active ones, and their solutions."""
+        local = problem.local(present[active], active)
+        logits, jacobian = local.values, None
+        if steps.wants_jacobian(logits, active):
+            jacobian = problem.rows(local, every_row(logits), active)
+        problem.observe(iteration, active, present[active], logits, jacobian)
+        problem.iterations[active] = iteration
+        there = self._there(problem, logits, active)
+        self._arrive(problem, found, active[there], iteration)
+        finite = logits.isfinite().all(dim=1)
+        if jacobian is not None:
+            finite &= all_finite(jacobian)
+        going = problem.continuing(active, finite) & ~there
+        if jacobian is not None and self.full_rank:
+            full = rank_and_ratio(jacobian)[0] == jacobian.shape[1]
+            problem.end(active[going & ~full], "infeasible")
+            going &= full
+        active = active[going]
+        if jacobian is not None:
+            step = steps.by_jacobian(logits[going], jacobian[going], active)
+        else:
+            step = self._solve_lazily(problem, steps, local if bool(going.all()) else None, present, active)
+        problem.end(active[step.infeasible], "infeasible")
+        usable = ~step.infeasible & (step.perturbation.flatten(1).norm(dim=1) > 0)
+        return active[usable], step.perturbation[usable]
+
+    def _solve_lazily(
+        self, problem: Problem, steps: LinearSteps, local: Linearisation | None, present: Tensor, active: Tensor
+    ) -> LeastNormSolution:
+        """The linearised problems of the active images, around which `local` is, without their Jacobians."""
+        images = present[active]
+        lazy = steps.by_rows(problem.local(images, active) if local is None else local, images, active)
+        problem.book(active, forwards=lazy.forwards, vjps=lazy.vjps, jvps=lazy.jvps)
+        problem.end(active[~lazy.finite], "not_finite")
+        return lazy.solution
 
     def _judge_last_step(self, problem: Problem, present: Tensor, found: Tensor, active: Tensor) -> None:
         """The last partial step may have arrived: that is seen where the next iteration would begin."""
@@ -150,32 +183,6 @@ class JMA(Attack):
         found[index] = True
         problem.first_success[index] = iteration
         problem.iterations[index] = iteration - 1 + self.search_steps
-
-    def _linear_step(self, encoding: Encoding, logits: Tensor, jacobian: Tensor, target: Tensor) -> LeastNormSolution:
-        """The least-norm step in the logits, or in the outputs where the logits are in the region already.
-
-        For ECOC the region of the logits is not the decision, which is taken after tanh: an image may be inside
-        without deciding for the target, and its step in the logits would be zero.
-        """
-        region = encoding.region(target)
-        step = least_norm(jacobian, logits, region, self._aim(logits))
-        stalled = (~step.infeasible & (step.multipliers.amax(dim=1) <= 0)).nonzero()[:, 0]
-        if len(stalled):
-            sloped = jacobian[stalled] * encoding.output_slopes(logits[stalled])[:, :, None, None, None]
-            outputs = encoding.outputs(logits[stalled])
-            other = least_norm(sloped, outputs, region.select(stalled), self._aim(outputs))
-            for part in fields(step):
-                getattr(step, part.name)[stalled] = getattr(other, part.name)
-        return step
-
-    def _aim(self, values: Tensor) -> Tensor:
-        """The margin (b, 1) of each image: the attack's, and a rounding error's worth.
-
-        Without the latter the linear optimum lies exactly on the boundary, and where a network is linear nearby the
-        order of additions in a forward pass would decide about success.
-        """
-        rounding = _ROUNDING * torch.finfo(values.dtype).eps * values.abs().amax(dim=1, keepdim=True)
-        return self.margin + rounding
 
     def _shorten(self, problem: Problem, index: Tensor, origin: Tensor, move: Tensor) -> None:
         """The bisection of the last move, or of the way from the original (Algorithm 1, lines 8 to 16)."""

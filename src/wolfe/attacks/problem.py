@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from wolfe.classifier import Classifier
+from wolfe.linear.jacobian import Linearisation
 from wolfe.linear.products import all_finite
 from wolfe.region import TargetRegion
 
@@ -113,6 +114,22 @@ class Problem:
         self.forwards[index] += 1
         self.vjps[index] += self.encoding.size
         return self.classifier.logits_and_jacobian(images)
+
+    def local(self, images: Tensor, index: Tensor) -> Linearisation:
+        """The classifier around images (b, C, H, W): one forward pass each."""
+        self.forwards[index] += 1
+        return self.classifier.linearise(images)
+
+    def rows(self, local: Linearisation, weights: Tensor, index: Tensor) -> Tensor:
+        """`w' J` (b, k, C, H, W) for weights (b, k, n): k vector-Jacobian products each."""
+        self.vjps[index] += weights.shape[1]
+        return local.rows(weights)
+
+    def book(self, index: Tensor, *, forwards: Tensor, vjps: Tensor, jvps: Tensor) -> None:
+        """Notes what work (b,) done elsewhere has cost some images."""
+        self.forwards[index] += forwards
+        self.vjps[index] += vjps
+        self.jvps[index] += jvps
 
     def linearise(self, step: int, images: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What a method that goes by the Jacobian begins a step with; the observer is told.

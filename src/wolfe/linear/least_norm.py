@@ -8,7 +8,13 @@ with v (n) the logits, J (n, m) their Jacobian and R (k, n) the rows of the targ
 
     minimise 1/2 w' H w - b' w  over w >= 0,   H = R J J' R',   b = R v + margin,   delta = -J' R' w
 
-(JMA paper, Section V; the inverse of J J' is never needed).
+(JMA paper, Section V; the inverse of J J' is never needed). The two have the same solutions, whatever the rank of J:
+delta is optimal exactly if with some w >= 0
+
+    delta = -J' R' w,   R (v + J delta) + margin <= 0,   and w_i = 0 wherever that is below 0,
+
+so w is a certificate that anybody can check. Where the dual has no lower bound no delta meets the constraints.
+:mod:`wolfe.linear.lazy` solves the same problem without J.
 """
 
 from __future__ import annotations
@@ -63,6 +69,15 @@ def least_norm(jacobian: Tensor, values: Tensor, region: Region, margin: float |
     The small problem is solved in float64 whatever the type of the Jacobian; rank-deficient and duplicated rows
     are allowed.
 
+    Example: the nearest point to the origin where x + y >= 2, the sign of a single bit.
+
+        >>> import torch
+        >>> from wolfe.linear import least_norm
+        >>> from wolfe.region import BitRegion
+        >>> jacobian, values = torch.ones(1, 1, 2), torch.tensor([[-2.0]])
+        >>> least_norm(jacobian, values, BitRegion(torch.tensor([[1.0]]))).perturbation
+        tensor([[1., 1.]])
+
     Args:
         jacobian: J (B, n, *image).
         values: v (B, n), logits or outputs at the present images.
@@ -88,13 +103,13 @@ def least_norm(jacobian: Tensor, values: Tensor, region: Region, margin: float |
     delta, change = pull_back(jacobian, -region.pull(dual.multipliers))
     # The dual knows the rows by their products alone; what counts is where the perturbation leads.
     left = region.violations(values + change) + margin
-    residual = torch.maximum(dual.residual, _relative(left, demand, gram))
+    residual = torch.maximum(dual.residual, relative_violation(left, demand, gram))
     return LeastNormSolution(
         delta, dual.multipliers, residual, dual.infeasible, dual.converged & (residual <= TOLERANCE)
     )
 
 
-def _relative(left: Tensor, demand: Tensor, gram: Tensor) -> Tensor:
+def relative_violation(left: Tensor, demand: Tensor, gram: Tensor) -> Tensor:
     """The largest violation that is left (B,), over the largest demand, each in units of its row's norm."""
     norms = gram.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
     norms = torch.where(norms > 0, norms, torch.inf)

@@ -50,10 +50,13 @@ class NearestPoint:
     converged: Tensor
 
 
-def nearest_point(point: Tensor, rows: Tensor, bounds: Tensor, low: Tensor, high: Tensor) -> NearestPoint:
+def nearest_point(
+    point: Tensor, rows: Tensor, bounds: Tensor, low: Tensor, high: Tensor, tolerance: float | Tensor = TOLERANCE
+) -> NearestPoint:
     """The nearest point of `{y : A y <= b, low <= y <= high}`, image by image, in one batch.
 
-    A row of zeros with a positive bound stands for no half-space at all.
+    A row of zeros with a bound of at least 0 stands for no half-space at all, with one below 0 for an empty one.
+    Images do not influence each other.
 
     Args:
         point: p (B, m), float64.
@@ -61,6 +64,7 @@ def nearest_point(point: Tensor, rows: Tensor, bounds: Tensor, low: Tensor, high
         bounds: b (B, k), float64.
         low: (B, m), float64.
         high: (B, m), float64, at least `low`.
+        tolerance: the residual that is small enough, a number or one an image (B,).
 
     Returns:
         The points, their multipliers and how well they fit. Where there is no common point, the point is the last
@@ -69,22 +73,28 @@ def nearest_point(point: Tensor, rows: Tensor, bounds: Tensor, low: Tensor, high
     dual = _Dual(point, rows, bounds, low, high)
     weights = torch.zeros_like(bounds)
     free: Tensor | None = None
+    done = torch.zeros_like(point[:, 0], dtype=torch.bool)
     for _ in range(_ROUNDS):
-        if free is not None and bool((dual.residual(weights) <= TOLERANCE).all()):
+        if free is not None:
+            done = dual.residual(weights) <= tolerance
+        if bool(done.all()):
             break
         # At first no value is held: a pixel of 0 or 1 would be, and may well have to move away from there.
         free = torch.ones_like(point, dtype=torch.bool) if free is None else dual.off_bounds(weights)
-        weights = dual.climbed(weights, dual.newton(weights, free))
+        weights = torch.where(done[:, None], weights, dual.climbed(weights, dual.newton(weights, free)))
     residual = dual.residual(weights)
-    return NearestPoint(dual.best(weights), weights, residual, residual <= TOLERANCE)
+    return NearestPoint(dual.best(weights), weights, residual, residual <= tolerance)
 
 
 class _Dual:
     """The dual of a batch; arguments as `nearest_point` has them."""
 
     def __init__(self, point: Tensor, rows: Tensor, bounds: Tensor, low: Tensor, high: Tensor) -> None:
-        self.point, self.rows, self.bounds, self.low, self.high = point, rows, bounds, low, high
+        self.point, self.rows, self.low, self.high = point, rows, low, high
         self.norms = rows.square().sum(dim=2).sqrt()
+        empty = self.norms == 0
+        self.impossible = (empty & (bounds < 0)).any(dim=1)
+        self.bounds = torch.where(empty, 1.0, bounds)
 
     def moved(self, weights: Tensor) -> Tensor:
         """The best point (B, m) without the box."""
@@ -111,7 +121,8 @@ class _Dual:
     def residual(self, weights: Tensor) -> Tensor:
         """The largest violation (B,) of a half-space or of complementarity, as a distance."""
         left = self.slack(self.best(weights)) / torch.where(self.norms > 0, self.norms, torch.inf)
-        return torch.where(weights > 0, left.abs(), left.clamp(min=0)).amax(dim=1)
+        worst = torch.where(weights > 0, left.abs(), left.clamp(min=0)).amax(dim=1)
+        return torch.where(self.impossible, torch.inf, worst)
 
     def newton(self, weights: Tensor, free: Tensor) -> Tensor:
         """The maximum (B, k) of the piece where the given values are free."""

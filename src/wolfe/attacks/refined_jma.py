@@ -1,0 +1,176 @@
+"""Refined JMA: the nearest image at the target, by two phases of linearised problems.
+
+JMA (Tondi, Guo, Pancino, Barni, Algorithm 1) walks towards the solution of one linearised problem after the other and
+stops at the first success. This attack solves the same kind of problem, with the box [0, 1] inside it, in two phases:
+*reach* goes to the nearest point of the linearised target region until the target is reached; *shrink* then moves along
+the target's boundary towards the original image and never leaves the target again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wolfe.attacks.base import Attack, require_at_least_zero, require_positive
+from wolfe.attacks.local_model import LocalModel, local_model
+from wolfe.attacks.problem import Problem
+from wolfe.attacks.progress import Look, Progress
+
+# Corrections go on while the merit falls by this factor; a gain below this share counts as none; two of those in a row
+# end the attack; and what a success at the first try does to the length of the next step.
+_FALLS, _GAIN, _STALLS, _BOLDER = 0.7, 1e-3, 2, 1 / 0.7
+# A perturbation counts as shorter by more than rounding.
+_SHORTER = 1 - 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefinedJMA(Attack):
+    """Reaches the target by full steps onto the linearised region, then shrinks along its boundary.
+
+    A step of the second phase aims at a share of the present perturbation (plus some momentum), projects that on the
+    linearised region and the box, and corrects the result by a few chords: the same gradients, new values, one forward
+    pass each. It is taken if it is at the target and shorter. The same gradients serve several steps. Every
+    constraint's gradient costs a backward pass, so only those are worked out that are violated, nearly so, or were
+    active; a small margin, in units of the perturbation, keeps rounding from deciding.
+
+    No option is a step size. `iterations` counts linearisations.
+
+    Attributes:
+        max_iterations: linearisations at most.
+        margin: how far inside the linearised half-spaces to aim, as a share of the perturbation's length.
+        aim: the share of the perturbation that the first step of the second phase aims at, in (0, 1).
+        momentum: share of the last step that is added to the aim.
+        steps: of the second phase with the same gradients, at most.
+        corrections: by chords after a step, at most.
+        tries: shorter and shorter steps before an image is done.
+    """
+
+    max_iterations: int = 60
+    margin: float = 0.005
+    aim: float = 0.8
+    momentum: float = 0.8
+    steps: int = 6
+    corrections: int = 3
+    tries: int = 3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_positive(self, "max_iterations", "aim", "steps", "tries")
+        require_at_least_zero(self, "margin", "momentum", "corrections")
+        for name in ("aim", "momentum", "margin"):
+            if getattr(self, name) >= 1:
+                raise ValueError(f"RefinedJMA: {name} must be below 1, got {getattr(self, name)!r}")
+
+    def _run(self, problem: Problem) -> None:
+        progress = Progress(problem, self.aim)
+        active = problem.unfinished()
+        for iteration in range(1, self.max_iterations + 1):
+            if len(active) == 0:
+                break
+            model = local_model(progress, active, iteration, self.margin)
+            arrived = progress.found[model.index]
+            going = torch.cat(
+                [
+                    self._reach(progress, model.select(~arrived), iteration),
+                    self._shrink(progress, model.select(arrived)),
+                ]
+            )
+            problem.tick(model.index)
+            active = going.sort().values
+        everything = torch.arange(len(problem.start), device=problem.start.device)
+        problem.keep(everything, progress.images(everything, progress.perturbation))
+
+    def _reach(self, progress: Progress, model: LocalModel, iteration: int) -> Tensor:
+        """A full step onto the linearised region; returns which images (b,) go on."""
+        index = model.index
+        if len(index) == 0:
+            return index
+        present = progress.perturbation[index]
+        found = model.nearest(present, present, progress.look.select(index))
+        stays = (found.point == present).all(dim=1)
+        self._unstick(progress, index[stays])
+        model, points, weights = model.select(~stays), found.point[~stays], found.multipliers[~stays]
+        if len(model.index):
+            points, look = self._corrected(progress, model, points, progress.look_at(model.index, points))
+            progress.move(model.index, points, look, model.everywhere(weights))
+            progress.arrive(model.index[look.reached], iteration)
+        ended = torch.tensor([image in progress.problem.ended for image in index.tolist()], device=index.device)
+        return index[~ended]
+
+    def _unstick(self, progress: Progress, index: Tensor) -> None:
+        """Images whose linearised problem asks for no step: in the logits' region, or with no way on."""
+        was = progress.in_outputs[index]
+        progress.work_on_outputs(index)
+        progress.problem.end(index[was | ~progress.in_outputs[index]], "infeasible")
+
+    def _corrected(self, progress: Progress, model: LocalModel, points: Tensor, look: Look) -> tuple[Tensor, Look]:
+        """Points (b, m) after chord corrections, while these bring them much nearer to the target."""
+        pending = ~look.reached & model.knows(look)
+        for _ in range(self.corrections):
+            chosen = pending.nonzero()[:, 0]
+            if len(chosen) == 0:
+                break
+            part, before = model.select(chosen), look.select(chosen)
+            tried = part.nearest(points[chosen], points[chosen], before).point
+            after = progress.look_at(part.index, tried)
+            old, new = part.merit(before), part.merit(after)
+            better = after.reached | (new < old)
+            points = points.index_copy(0, chosen[better], tried[better])
+            look = look.replaced(chosen[better], after.select(better.nonzero()[:, 0]))
+            pending[chosen] = ~after.reached & (new <= _FALLS * old) & part.knows(after)
+        return points, look
+
+    def _shrink(self, progress: Progress, model: LocalModel) -> Tensor:
+        """Steps towards the original image with one set of gradients; returns which images (b,) go on."""
+        count = len(model.index)
+        taken, failed = torch.zeros(2, count, dtype=torch.long, device=model.index.device)
+        alive = torch.ones(count, dtype=torch.bool, device=model.index.device)
+        for _ in range(self.steps + self.tries):
+            chosen = alive.nonzero()[:, 0]
+            if len(chosen) == 0:
+                break
+            good = self._step_inwards(progress, model.select(chosen), failed[chosen] == 0)
+            taken[chosen[good]] += 1
+            failed[chosen] = torch.where(good, 0, failed[chosen] + 1)
+            # Gradients that have served already are renewed before a shorter step is tried.
+            stale = ~good & (taken[chosen] > 0)
+            shorter = chosen[~good & ~stale]
+            progress.aim[model.index[shorter]] = (1 + progress.aim[model.index[shorter]]) / 2
+            stalled = progress.stalls[model.index[chosen]] >= _STALLS
+            alive[chosen] = ~stale & ~stalled & (failed[chosen] < self.tries) & (taken[chosen] < self.steps)
+        done = ((failed >= self.tries) & (taken == 0)) | (progress.stalls[model.index] >= _STALLS)
+        return model.index[~done]
+
+    def _step_inwards(self, progress: Progress, model: LocalModel, with_momentum: Tensor) -> Tensor:
+        """One step; returns for which images (b,) it was taken."""
+        index = model.index
+        present, look = progress.perturbation[index], progress.look.select(index)
+        length = present.norm(dim=1)
+        momentum = self.momentum * with_momentum[:, None] * progress.last[index]
+        aim = progress.aim[index, None] * present + momentum
+        found = model.nearest(aim, present, look)
+        points, good, first = found.point, torch.zeros_like(progress.found[index]), torch.zeros_like(with_momentum)
+        pending = points.norm(dim=1) < _SHORTER * length
+        for attempt in range(self.corrections + 1):
+            chosen = pending.nonzero()[:, 0]
+            if len(chosen) == 0:
+                break
+            seen = progress.look_at(index[chosen], points[chosen])
+            look = look.replaced(chosen, seen)
+            good[chosen] = seen.reached
+            first[chosen] = seen.reached & (attempt == 0)
+            chosen = chosen[~seen.reached]
+            if len(chosen) == 0 or attempt == self.corrections:
+                break
+            part = model.select(chosen)
+            points = points.index_copy(0, chosen, part.nearest(aim[chosen], points[chosen], look.select(chosen)).point)
+            pending = pending & ~good & (points.norm(dim=1) < _SHORTER * length)
+        taken = good.nonzero()[:, 0]
+        gain = 1 - points[taken].norm(dim=1) / length[taken]
+        progress.stalls[index[taken]] = torch.where(gain < _GAIN, progress.stalls[index[taken]] + 1, 0)
+        progress.move(index[taken], points[taken], look.select(taken), model.everywhere(found.multipliers)[taken])
+        bold = index[first]
+        progress.aim[bold] = (1 - (1 - progress.aim[bold]) * _BOLDER).clamp(min=0)
+        return good
