@@ -17,6 +17,8 @@ from wolfe.report.words import fixed, proportion, significant
 
 REFERENCE = "jma"
 """The attack that the others are compared with."""
+REFINED = "jma_refined"
+"""Its sibling, which is no rival."""
 LEVEL = 0.05
 """A difference is called one when an exact two-sided sign test on the paired images gives a smaller p."""
 
@@ -79,9 +81,10 @@ def representative(table: pd.DataFrame, attack: str, comparable_only: bool = Tru
 
 def _comparison(ours: pd.Series, rival: pd.Series, our_records: pd.DataFrame, records: pd.DataFrame) -> str:
     pairs = our_records.merge(records, on="image_id", suffixes=("_jma", "_rival"), validate="one_to_one")
+    noun = "the refined attack" if rival["attack"] == REFINED else "the rival"
     parts = [
-        f"{rival['label']}: ASR {_rate(rival)} against {_rate(ours)} for {ours['label']}; {_success(pairs)}.",
-        f"{_distance(pairs)}; median L2 over its own successes {significant(rival['l2_median'])} against "
+        f"{rival['label']}: ASR {_rate(rival)} against {_rate(ours)} for {ours['label']}; {_success(pairs, noun)}.",
+        f"{_distance(pairs, noun)}; median L2 over its own successes {significant(rival['l2_median'])} against "
         f"{significant(ours['l2_median'])}.",
         f"Passes per image: {fixed(rival['passes_per_image_mean'], 0)} against "
         f"{fixed(ours['passes_per_image_mean'], 0)}{_ratio(ours, rival)}; seconds per image over the successes: "
@@ -98,16 +101,16 @@ def _seconds(row: pd.Series) -> str:
     return significant(row["seconds_per_image_mean"], 2)
 
 
-def _success(pairs: pd.DataFrame) -> str:
+def _success(pairs: pd.DataFrame, noun: str) -> str:
     jma, rival = pairs["success_jma"].astype(bool), pairs["success_rival"].astype(bool)
     only_jma, only_rival = int((jma & ~rival).sum()), int((rival & ~jma).sum())
     if only_jma + only_rival == 0:
         return "both succeed on the same images" if bool(jma.any()) else "neither succeeds on any image"
-    counts = f"{only_jma} found by JMA only, {only_rival} by the rival only"
-    return f"{counts}: {verdict(only_jma, only_rival, 'JMA succeeds more often', 'the rival succeeds more often')}"
+    counts = f"{only_jma} found by JMA only, {only_rival} by {noun} only"
+    return f"{counts}: {verdict(only_jma, only_rival, 'JMA succeeds more often', f'{noun} succeeds more often')}"
 
 
-def _distance(pairs: pd.DataFrame) -> str:
+def _distance(pairs: pd.DataFrame, noun: str) -> str:
     both = pairs[pairs["success_jma"].astype(bool) & pairs["success_rival"].astype(bool)]
     # Images that were at the target from the start have no distance to compare.
     both = both[(both["l2_jma"] > 0) & (both["l2_rival"] > 0)]
@@ -115,9 +118,9 @@ def _distance(pairs: pd.DataFrame) -> str:
         return "There is no image on which both succeed, so no distances to compare"
     smaller, larger = int((both["l2_jma"] < both["l2_rival"]).sum()), int((both["l2_jma"] > both["l2_rival"]).sum())
     ratio = (both["l2_rival"] / both["l2_jma"]).median()
-    outcome = verdict(smaller, larger, "JMA's perturbation is smaller", "the rival's perturbation is smaller")
+    outcome = verdict(smaller, larger, "JMA's perturbation is smaller", f"{noun}'s perturbation is smaller")
     return (
-        f"Where both succeed ({len(both)} images) the rival's L2 is {ratio:.2f} times JMA's in the median, "
+        f"Where both succeed ({len(both)} images) {noun}'s L2 is {ratio:.2f} times JMA's in the median, "
         f"and JMA's is the smaller one on {smaller}: {outcome}"
     )
 
