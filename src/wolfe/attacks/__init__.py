@@ -12,12 +12,12 @@ from wolfe.attacks.base import Attack, AttackResult, Context, Status
 from wolfe.attacks.carlini_wagner import CarliniWagner
 from wolfe.attacks.ecoc_attack import ECOCAttack
 from wolfe.attacks.jma import JMA
+from wolfe.attacks.jma_refined import RefinedJMA
 from wolfe.attacks.lots import LOTS
 from wolfe.attacks.ml_carlini_wagner import MLCarliniWagner
 from wolfe.attacks.ml_deepfool import MLDeepFool
 from wolfe.attacks.mla_lp import MLALP
 from wolfe.attacks.problem import Observation
-from wolfe.attacks.refined_jma import RefinedJMA
 from wolfe.attacks.sema_ml import SemAML
 
 ATTACKS: dict[str, type[Attack]] = {
