@@ -1,5 +1,6 @@
 # make reproduce     sets everything up, runs the default study and names the report
 # make test          sets everything up and runs all checks and tests
+# make benchmark     sets everything up, and peers' packages beside it, and measures speed and distortion
 # make environment   only sets up (.venv, from requirements.lock)
 
 PYTHON ?= python3
@@ -7,18 +8,21 @@ UV_VERSION := 0.13.9
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+PEERS := $(VENV)/.peers
+BUILDING := benchmarks/build-constraints.txt
 UV := $(BIN)/uv --quiet --no-progress
-STYLED := src tests workflow/scripts
+STYLED := src tests benchmarks workflow/scripts
 COVERAGE := 90
 
 .DEFAULT_GOAL := help
-.PHONY: help environment reproduce test pipeline unit style types workflow lock environments clean
+.PHONY: help environment reproduce benchmark test pipeline unit style types workflow lock environments clean
 
 help:
 	@echo "make reproduce    run the default study; ends with the path of its report"
 	@echo "make test         run all checks and tests"
+	@echo "make benchmark    measure speed and distortion beside peers' attacks; OPTIONS=--quick for a look"
 	@echo "make environment  set up $(VENV) and nothing else"
-	@echo "make lock         renew requirements.lock and envs/ from requirements.in"
+	@echo "make lock         renew the locks from requirements*.in, and envs/"
 	@echo "make clean        remove $(VENV) and caches (results/ stays)"
 
 environment: $(STAMP)
@@ -41,6 +45,17 @@ $(STAMP): requirements.lock pyproject.toml Makefile
 reproduce: $(STAMP)
 	@$(BIN)/snakemake --cores all
 	@echo "The report: $(CURDIR)/results/embedded/report.html"
+
+# The peers' lock keeps to the versions of requirements.lock. It is installed as it stands: some peers ask for versions
+# of other packages that are years old and that they do not need.
+$(PEERS): $(STAMP) requirements-benchmark.lock $(BUILDING)
+	@echo "Adding peers' packages to $(VENV) ..."
+	@$(UV) pip install --python $(BIN)/python --no-deps --require-hashes --compile-bytecode \
+	  --build-constraints $(BUILDING) --requirement requirements-benchmark.lock
+	@touch $(PEERS)
+
+benchmark: $(PEERS)
+	@$(BIN)/python -m benchmarks $(OPTIONS)
 
 # Two jobs for two cores: the pipeline's tests, and beside them everything else. A failure does not hide another.
 test: $(STAMP)
@@ -67,6 +82,9 @@ workflow: $(STAMP)
 lock: $(STAMP)
 	@$(UV) pip compile --universal --generate-hashes --python-version 3.11 --no-header \
 	  --output-file requirements.lock requirements.in
+	@$(UV) pip compile --universal --generate-hashes --python-version 3.11 --no-header \
+	  --constraint requirements.lock --override requirements-benchmark.in --build-constraints $(BUILDING) \
+	  --output-file requirements-benchmark.lock requirements-benchmark.in
 	@$(MAKE) --no-print-directory environments
 
 environments:

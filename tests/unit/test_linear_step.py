@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from tests.conftest import Affine
 from tests.unit.test_lazy import BackwardOnly
@@ -173,3 +174,18 @@ def test_infeasible_and_spoilt_images_are_told_apart():
 def test_an_unknown_solver_is_refused():
     with pytest.raises(ValueError, match="JMA: solver must be one of auto, dense, lazy"):
         JMA(solver="fast")
+
+
+def test_a_batch_that_arrives_whole_leaves_no_problem_to_solve():
+    """The target lies between 0.6 and 0.8; from 0.4 the linear step leads to 0.53, one of fixed length to 0.65."""
+
+    class Band(nn.Module):
+        def forward(self, images):
+            assert len(images), "many networks cannot take an empty batch"
+            return 0.01 - (images.flatten(1) - 0.7).square()
+
+    images = torch.full((2, 1, 1, 1), 0.4)
+    attack = JMA(solver="lazy", step_size=0.25)
+    result = attack(Classifier(Band(), MultiLabel(1)), images, torch.ones(2, 1, dtype=torch.long))
+    assert result.success.all()
+    assert result.first_success.tolist() == [2, 2]

@@ -146,6 +146,8 @@ class JMA(Attack):
             problem.end(active[going & ~full], "infeasible")
             going &= full
         active = active[going]
+        if len(active) == 0:
+            return active, present[active]
         if jacobian is not None:
             step = steps.by_jacobian(logits[going], jacobian[going], active)
         else:

@@ -31,9 +31,9 @@ class RefinedJMA(Attack):
 
     A step of the second phase aims at a share of the present perturbation (plus some momentum), projects that on the
     linearised region and the box, and corrects the result by a few chords: the same gradients, new values, one forward
-    pass each. It is taken if it is at the target and shorter. The same gradients serve several steps. Every
-    constraint's gradient costs a backward pass, so only those are worked out that are violated, nearly so, or were
-    active; a small margin, in units of the perturbation, keeps rounding from deciding.
+    pass each. It is taken if it is at the target and shorter. Every constraint's gradient costs a backward pass, so
+    only those are worked out that are violated, nearly so, or were active; a small margin, in units of the
+    perturbation, keeps rounding from deciding.
 
     No option is a step size. `iterations` counts linearisations.
 
@@ -42,7 +42,6 @@ class RefinedJMA(Attack):
         margin: how far inside the linearised half-spaces to aim, as a share of the perturbation's length.
         aim: the share of the perturbation that the first step of the second phase aims at, in (0, 1).
         momentum: share of the last step that is added to the aim.
-        steps: of the second phase with the same gradients, at most.
         corrections: by chords after a step, at most.
         tries: shorter and shorter steps before an image is done.
     """
@@ -51,13 +50,12 @@ class RefinedJMA(Attack):
     margin: float = 0.005
     aim: float = 0.8
     momentum: float = 0.8
-    steps: int = 6
-    corrections: int = 3
+    corrections: int = 2
     tries: int = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_positive(self, "max_iterations", "aim", "steps", "tries")
+        require_positive(self, "max_iterations", "aim", "tries")
         require_at_least_zero(self, "margin", "momentum", "corrections")
         for name in ("aim", "momentum", "margin"):
             if getattr(self, name) >= 1:
@@ -123,35 +121,28 @@ class RefinedJMA(Attack):
         return points, look
 
     def _shrink(self, progress: Progress, model: LocalModel) -> Tensor:
-        """Steps towards the original image with one set of gradients; returns which images (b,) go on."""
-        count = len(model.index)
-        taken, failed = torch.zeros(2, count, dtype=torch.long, device=model.index.device)
-        alive = torch.ones(count, dtype=torch.bool, device=model.index.device)
-        for _ in range(self.steps + self.tries):
-            chosen = alive.nonzero()[:, 0]
+        """A step towards the original image, shorter and shorter ones if need be; returns which images (b,) go on."""
+        trying = torch.ones(len(model.index), dtype=torch.bool, device=model.index.device)
+        for attempt in range(self.tries):
+            chosen = trying.nonzero()[:, 0]
             if len(chosen) == 0:
                 break
-            good = self._step_inwards(progress, model.select(chosen), failed[chosen] == 0)
-            taken[chosen[good]] += 1
-            failed[chosen] = torch.where(good, 0, failed[chosen] + 1)
-            # Gradients that have served already are renewed before a shorter step is tried.
-            stale = ~good & (taken[chosen] > 0)
-            shorter = chosen[~good & ~stale]
-            progress.aim[model.index[shorter]] = (1 + progress.aim[model.index[shorter]]) / 2
-            stalled = progress.stalls[model.index[chosen]] >= _STALLS
-            alive[chosen] = ~stale & ~stalled & (failed[chosen] < self.tries) & (taken[chosen] < self.steps)
-        done = ((failed >= self.tries) & (taken == 0)) | (progress.stalls[model.index] >= _STALLS)
-        return model.index[~done]
+            part = model.select(chosen)
+            taken = self._step_inwards(progress, part, self.momentum if attempt == 0 else 0.0)
+            trying[chosen[taken]] = False
+            shorter = part.index[~taken]
+            progress.aim[shorter] = (1 + progress.aim[shorter]) / 2
+        return model.index[~trying & (progress.stalls[model.index] < _STALLS)]
 
-    def _step_inwards(self, progress: Progress, model: LocalModel, with_momentum: Tensor) -> Tensor:
+    def _step_inwards(self, progress: Progress, model: LocalModel, momentum: float) -> Tensor:
         """One step; returns for which images (b,) it was taken."""
         index = model.index
         present, look = progress.perturbation[index], progress.look.select(index)
         length = present.norm(dim=1)
-        momentum = self.momentum * with_momentum[:, None] * progress.last[index]
-        aim = progress.aim[index, None] * present + momentum
+        aim = progress.aim[index, None] * present + momentum * progress.last[index]
         found = model.nearest(aim, present, look)
-        points, good, first = found.point, torch.zeros_like(progress.found[index]), torch.zeros_like(with_momentum)
+        points = found.point
+        good, first = torch.zeros(2, len(index), dtype=torch.bool, device=index.device)
         pending = points.norm(dim=1) < _SHORTER * length
         for attempt in range(self.corrections + 1):
             chosen = pending.nonzero()[:, 0]

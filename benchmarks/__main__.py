@@ -1,0 +1,78 @@
+"""The command line: `python -m benchmarks [questions] [--quick] [--device cpu] [--out benchmarks/results]`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from importlib import import_module
+from pathlib import Path
+
+QUESTIONS = ("speed", "solver", "overhead", "distortion", "growth")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Answers the questions that are asked, one after the other, and works out the goals."""
+    given = sys.argv[1:] if arguments is None else arguments
+    parser = _parser()
+    options = parser.parse_args(given)
+    unknown = [name for name in options.questions if name not in QUESTIONS]
+    if unknown:
+        parser.error(f"unknown question {unknown[0]!r}; there are {', '.join(QUESTIONS)}")
+    # Read by the libraries when they are imported; so nothing of theirs is imported above.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(options.threads)
+    import torch
+
+    from benchmarks.answer import write
+    from benchmarks.goals import write_goals
+    from benchmarks.machine import facts, load
+    from benchmarks.settings import Settings
+
+    torch.set_num_threads(options.threads)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("Error: --device cuda, but torch finds no CUDA device here", file=sys.stderr)
+        return 2
+    settings = Settings(
+        device=options.device,
+        threads=options.threads,
+        quick=options.quick,
+        out=options.out,
+        work=options.work,
+        images=options.images,
+        command=" ".join(["python -m benchmarks", *given]),
+    )
+    failed: list[str] = []
+    for name in options.questions or QUESTIONS:
+        begin, before = time.perf_counter(), load()
+        print(f"{name} ...", flush=True)
+        try:
+            answer = import_module(f"benchmarks.{name}").answer(settings)
+        except Exception:  # one question's trouble is not the others'
+            traceback.print_exc()
+            failed.append(name)
+            continue
+        write(answer, facts(settings, before), settings.out)
+        print(f"{name}: {time.perf_counter() - begin:.0f} s, {settings.out / name}.md", flush=True)
+    print(write_goals(settings.out))
+    if failed:
+        print(f"Error: without an answer: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What the attacks cost and achieve.")
+    parser.add_argument("questions", nargs="*", metavar="question", help=f"of {', '.join(QUESTIONS)}; all if none")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, default=1, help="of every library (default: 1)")
+    parser.add_argument("--quick", action="store_true", help="small sizes and few rounds")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of tables and plots")
+    parser.add_argument("--work", type=Path, default=Path("results/benchmark"), help="folder of data and networks")
+    parser.add_argument("--images", type=Path, help="folder of pictures or parquet files for the large networks")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
