@@ -61,6 +61,7 @@ class LinearSteps:
         """Solutions from logits (b, n) and Jacobians (b, n, *image)."""
 
         def solve(chosen: Tensor, values: Tensor, region: TargetRegion, slopes: Tensor | None) -> LeastNormSolution:
+            """Solves a part of the images."""
             part = jacobian if slopes is None else jacobian[chosen] * slopes[:, :, None, None, None]
             return least_norm(part, values, region, self._aim(values))
 
@@ -75,7 +76,10 @@ class LinearSteps:
         finite = torch.ones(len(index), dtype=torch.bool, device=index.device)
 
         def solve(chosen: Tensor, values: Tensor, region: TargetRegion, slopes: Tensor | None) -> LeastNormSolution:
+            """Solves a part of the images, and adds up what that costs."""
+
             def around(part: Tensor) -> Products:
+                """Products around some images of the part."""
                 products = self.classifier.linearise(images[chosen[part]])
                 return products if slopes is None else _Sloped(products, slopes[part])
 
