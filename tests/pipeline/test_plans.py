@@ -64,7 +64,7 @@ def test_a_value_on_the_command_line_changes_the_default_study(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"attack": "jmaa"}, "unknown attack 'jmaa'; did you mean 'jma'? allowed: jma, carlini_wagner"),
+        ({"attack": "jmaa"}, "unknown attack 'jmaa'; did you mean 'jma'? allowed: jma, jma_refined, carlini_wagner"),
         ({"attack": "jma", "step_sise": 1}, "step_sise: unknown key; did you mean 'step_size'?"),
     ],
 )

@@ -55,7 +55,7 @@ class Called:
 def test_validate_says_what_a_study_runs() -> None:
     result = call("validate", EMBEDDED)
     assert result.exit_code == 0
-    assert "table jma_04: 19 rows on digits_ecoc" in result.stdout
+    assert "table jma_04: 20 rows on digits_ecoc" in result.stdout
     assert "job attack_jma_08" in result.stdout
 
 
