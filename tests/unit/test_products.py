@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from wolfe.linear import products
+from wolfe.linear.finite import all_finite
 
 
 @pytest.fixture(params=[1, 50, 1 << 18], ids=["value by value", "small blocks", "one block"])
@@ -44,11 +45,11 @@ def test_all_finite_tells_large_sums_from_infinite_values():
     values[2, 1, 2] = torch.inf
     values[3, 0] = 3e38
     values[4, 0, 0], values[4, 0, 1] = torch.inf, -torch.inf
-    assert products.all_finite(values).tolist() == [True, False, False, True, False]
+    assert all_finite(values).tolist() == [True, False, False, True, False]
 
 
 def test_no_images_are_no_trouble():
     empty = torch.zeros(0, 4, 2, 5, 4)
     assert products.gram_matrix(empty).shape == (0, 4, 4)
-    assert products.all_finite(empty).tolist() == []
+    assert all_finite(empty).tolist() == []
     assert products.pull_back(empty, torch.zeros(0, 4, dtype=torch.float64))[0].shape == (0, 2, 5, 4)

@@ -17,8 +17,8 @@ from wolfe.attacks.linear_step import LinearSteps, Solver
 from wolfe.attacks.problem import Problem
 from wolfe.classifier import Classifier, ready_for_attack
 from wolfe.linear import LeastNormSolution, Linearisation
+from wolfe.linear.finite import all_finite
 from wolfe.linear.jacobian import every_row
-from wolfe.linear.products import all_finite
 from wolfe.linear.rank import rank_and_ratio
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from wolfe.attacks.progress import Look, Progress
+from wolfe.linear.finite import all_finite
 from wolfe.linear.nearest import NearestPoint, nearest_point
-from wolfe.linear.products import all_finite
 
 # Constraints as near to being violated as this share of the logits' size are taken in; and so many at most.
 _NEARBY, _MOST = 0.05, 32

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wolfe.attacks.base import Attack, require_positive
 from wolfe.attacks.problem import Problem
-from wolfe.linear.products import all_finite
+from wolfe.linear.finite import all_finite
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from wolfe.attacks.base import Attack
 from wolfe.attacks.problem import Problem
 from wolfe.encoding import Encoding, OneHot
-from wolfe.linear.products import all_finite
+from wolfe.linear.finite import all_finite
 from wolfe.seeding import seed_for
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from wolfe.attacks.base import Attack, require_at_least_zero, require_positive
 from wolfe.attacks.problem import Problem
-from wolfe.linear.products import all_finite
+from wolfe.linear.finite import all_finite
 
 _ADAM = (0.9, 0.999, 1e-8)
 

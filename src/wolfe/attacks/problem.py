@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from wolfe.classifier import Classifier
+from wolfe.linear.finite import all_finite
 from wolfe.linear.jacobian import Linearisation
-from wolfe.linear.products import all_finite
 from wolfe.region import TargetRegion
 
 if TYPE_CHECKING:

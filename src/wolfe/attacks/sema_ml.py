@@ -18,7 +18,7 @@ from wolfe.attacks.auto_pgd import AutoPGD
 from wolfe.attacks.base import Attack, require_choice, require_positive
 from wolfe.attacks.problem import Problem
 from wolfe.encoding import Encoding
-from wolfe.linear.products import all_finite
+from wolfe.linear.finite import all_finite
 
 # At this cosine of the two gradients or below, changing some labels would move the others.
 _OPPOSED = -0.85

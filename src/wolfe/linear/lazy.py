@@ -26,9 +26,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from wolfe.linear.dual import TOLERANCE, solve_dual
+from wolfe.linear.finite import all_finite
 from wolfe.linear.jacobian import every_row
 from wolfe.linear.least_norm import LeastNormSolution, Region, least_norm, relative_violation
-from wolfe.linear.products import all_finite, gram_matrix, pull_back
+from wolfe.linear.products import gram_matrix, pull_back
 from wolfe.linear.shrinking import Products, ShrinkingProducts
 
 # Constraints that join W in a round: more of them cost rows that turn out idle, fewer cost rounds. In a problem of 225

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from wolfe.linear.products import all_finite, gram_matrix
+from wolfe.linear.finite import all_finite
+from wolfe.linear.products import gram_matrix
 
 ROUNDING = 16 * torch.finfo(torch.float32).eps
 """Relative error of an entry of a Jacobian that sums over a network's layers leave; n rows of it have sqrt(n) times the
