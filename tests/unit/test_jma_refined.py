@@ -11,9 +11,9 @@ from torch import nn
 from tests.conftest import ENCODINGS, Affine
 from wolfe import Classifier, Codebook, MultiLabel, OneHot, hadamard
 from wolfe.attacks import JMA, Context, RefinedJMA, Status
+from wolfe.attacks.boundary_walk import BoundaryWalk
 from wolfe.attacks.local_model import _working_set
 from wolfe.attacks.problem import Problem
-from wolfe.attacks.progress import Progress
 from wolfe.linear import least_norm
 
 LINEAR = [name for name in ENCODINGS if name != "codebook_tanh"]
@@ -129,11 +129,11 @@ def test_only_constraints_that_may_matter_are_taken_in():
     targets = torch.tensor([[1, 0, 0, 0, 1]])
     problem = Problem(classifier, torch.full((1, 1, 1, 5), 0.5), targets, Context(), None, None)
     problem.begin()
-    progress = Progress(problem, 0.8)
-    place, present = _working_set(progress, torch.tensor([0]))
+    walk = BoundaryWalk(problem, 0.8)
+    place, present = _working_set(walk, torch.tensor([0]))
     assert sorted(place[present].tolist()) == [2, 3]
-    progress.weights[0, 0] = 1.0
-    place, present = _working_set(progress, torch.tensor([0]))
+    walk.weights[0, 0] = 1.0
+    place, present = _working_set(walk, torch.tensor([0]))
     assert sorted(place[present].tolist()) == [0, 2, 3]
 
 

@@ -10,7 +10,6 @@ from torch import nn
 
 from wolfe.classifier import Classifier
 from wolfe.encoding import Codebook, MultiLabel, OneHot, hadamard
-from wolfe.linear.jacobian import every_row
 from wolfe.models import NETWORKS, build_network, load_classifier, load_description, save_classifier
 from wolfe.models.ensemble import VGG16Ensemble
 from wolfe.models.frozen_features import FrozenFeatures
@@ -78,7 +77,7 @@ def test_ensemble_jacobian_is_the_derivative():
     net = ensemble().double()
     x = torch.rand(3, 1, 32, 32, dtype=torch.float64)
     local = net.linearise(x, lambda images: images)
-    logits, jacobian = local.values, local.rows(every_row(local.values))
+    logits, jacobian = local.values, local.jacobian()
     expected = torch.func.vmap(torch.func.jacrev(lambda image: net(image[None])[0]))(x)
     assert torch.equal(logits, net(x).detach())
     assert not logits.requires_grad and not jacobian.requires_grad

@@ -18,7 +18,6 @@ from wolfe.attacks.problem import Problem
 from wolfe.classifier import Classifier, ready_for_attack
 from wolfe.linear import LeastNormSolution, Linearisation
 from wolfe.linear.finite import all_finite
-from wolfe.linear.jacobian import every_row
 from wolfe.linear.rank import rank_and_ratio
 
 
@@ -94,7 +93,7 @@ class JMA(Attack):
             steps = LinearSteps(classifier, targets, self.margin, self.solver)
             local, everything = classifier.linearise(images), torch.arange(len(images), device=classifier.device)
             if steps.wants_jacobian(local.values, everything):
-                return steps.by_jacobian(local.values, local.rows(every_row(local.values)), everything)
+                return steps.by_jacobian(local.values, local.jacobian(), everything)
             return steps.by_rows(local, images, everything).solution
 
     def _run(self, problem: Problem) -> None:
@@ -129,10 +128,10 @@ class JMA(Attack):
         self, problem: Problem, steps: LinearSteps, iteration: int, present: Tensor, found: Tensor, active: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The images (b,) that go on from the linearised problems of the active ones, and their solutions."""
-        local = problem.local(present[active], active)
+        local = problem.linearise(present[active], active)
         logits, jacobian = local.values, None
         if steps.wants_jacobian(logits, active):
-            jacobian = problem.rows(local, every_row(logits), active)
+            jacobian = problem.jacobian(local, active)
         problem.observe(iteration, active, present[active], logits, jacobian)
         problem.iterations[active] = iteration
         there = self._there(problem, logits, active)
@@ -161,7 +160,7 @@ class JMA(Attack):
     ) -> LeastNormSolution:
         """The linearised problems of the active images, around which `local` is, without their Jacobians."""
         images = present[active]
-        lazy = steps.by_rows(problem.local(images, active) if local is None else local, images, active)
+        lazy = steps.by_rows(problem.linearise(images, active) if local is None else local, images, active)
         problem.book(active, forwards=lazy.forwards, vjps=lazy.vjps, jvps=lazy.jvps)
         problem.end(active[~lazy.finite], "not_finite")
         return lazy.solution

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from wolfe.attacks.base import Attack, require_at_least_zero, require_positive
+from wolfe.attacks.boundary_walk import BoundaryWalk, Look
 from wolfe.attacks.local_model import LocalModel, local_model
 from wolfe.attacks.problem import Problem
-from wolfe.attacks.progress import Look, Progress
 
 # Corrections go on while the merit falls by this factor; a gain below this share counts as none; two of those in a row
 # end the attack; and what a success at the first try does to the length of the next step.
@@ -62,48 +62,41 @@ class RefinedJMA(Attack):
                 raise ValueError(f"RefinedJMA: {name} must be below 1, got {getattr(self, name)!r}")
 
     def _run(self, problem: Problem) -> None:
-        progress = Progress(problem, self.aim)
-        active = problem.unfinished()
+        walk = BoundaryWalk(problem, self.aim)
         for iteration in range(1, self.max_iterations + 1):
+            active = walk.active()
             if len(active) == 0:
                 break
-            model = local_model(progress, active, iteration, self.margin)
-            arrived = progress.found[model.index]
-            going = torch.cat(
-                [
-                    self._reach(progress, model.select(~arrived), iteration),
-                    self._shrink(progress, model.select(arrived)),
-                ]
-            )
+            model = local_model(walk, active, iteration, self.margin)
+            arrived = walk.found[model.index]
+            self._reach(walk, model.select(~arrived), iteration)
+            self._shrink(walk, model.select(arrived))
             problem.tick(model.index)
-            active = going.sort().values
         everything = torch.arange(len(problem.start), device=problem.start.device)
-        problem.keep(everything, progress.images(everything, progress.perturbation))
+        problem.keep(everything, walk.images(everything, walk.perturbation))
 
-    def _reach(self, progress: Progress, model: LocalModel, iteration: int) -> Tensor:
-        """A full step onto the linearised region; returns which images (b,) go on."""
+    def _reach(self, walk: BoundaryWalk, model: LocalModel, iteration: int) -> None:
+        """A full step onto the linearised region."""
         index = model.index
         if len(index) == 0:
-            return index
-        present = progress.perturbation[index]
-        found = model.nearest(present, present, progress.look.select(index))
+            return
+        present = walk.perturbation[index]
+        found = model.nearest(present, present, walk.look.select(index))
         stays = (found.point == present).all(dim=1)
-        self._unstick(progress, index[stays])
+        self._unstick(walk, index[stays])
         model, points, weights = model.select(~stays), found.point[~stays], found.multipliers[~stays]
         if len(model.index):
-            points, look = self._corrected(progress, model, points, progress.look_at(model.index, points))
-            progress.move(model.index, points, look, model.everywhere(weights))
-            progress.arrive(model.index[look.reached], iteration)
-        ended = torch.tensor([image in progress.problem.ended for image in index.tolist()], device=index.device)
-        return index[~ended]
+            points, look = self._corrected(walk, model, points, walk.look_at(model.index, points))
+            walk.move(model.index, points, look, model.everywhere(weights))
+            walk.arrive(model.index[look.reached], iteration)
 
-    def _unstick(self, progress: Progress, index: Tensor) -> None:
+    def _unstick(self, walk: BoundaryWalk, index: Tensor) -> None:
         """Images whose linearised problem asks for no step: in the logits' region, or with no way on."""
-        was = progress.in_outputs[index]
-        progress.work_on_outputs(index)
-        progress.problem.end(index[was | ~progress.in_outputs[index]], "infeasible")
+        was = walk.in_outputs[index]
+        walk.work_on_outputs(index)
+        walk.problem.end(index[was | ~walk.in_outputs[index]], "infeasible")
 
-    def _corrected(self, progress: Progress, model: LocalModel, points: Tensor, look: Look) -> tuple[Tensor, Look]:
+    def _corrected(self, walk: BoundaryWalk, model: LocalModel, points: Tensor, look: Look) -> tuple[Tensor, Look]:
         """Points (b, m) after chord corrections, while these bring them much nearer to the target."""
         pending = ~look.reached & model.knows(look)
         for _ in range(self.corrections):
@@ -112,7 +105,7 @@ class RefinedJMA(Attack):
                 break
             part, before = model.select(chosen), look.select(chosen)
             tried = part.nearest(points[chosen], points[chosen], before).point
-            after = progress.look_at(part.index, tried)
+            after = walk.look_at(part.index, tried)
             old, new = part.merit(before), part.merit(after)
             better = after.reached | (new < old)
             points = points.index_copy(0, chosen[better], tried[better])
@@ -120,26 +113,26 @@ class RefinedJMA(Attack):
             pending[chosen] = ~after.reached & (new <= _FALLS * old) & part.knows(after)
         return points, look
 
-    def _shrink(self, progress: Progress, model: LocalModel) -> Tensor:
-        """A step towards the original image, shorter and shorter ones if need be; returns which images (b,) go on."""
+    def _shrink(self, walk: BoundaryWalk, model: LocalModel) -> None:
+        """A step towards the original image, shorter and shorter ones if need be; without one an image is done."""
         trying = torch.ones(len(model.index), dtype=torch.bool, device=model.index.device)
         for attempt in range(self.tries):
             chosen = trying.nonzero()[:, 0]
             if len(chosen) == 0:
                 break
             part = model.select(chosen)
-            taken = self._step_inwards(progress, part, self.momentum if attempt == 0 else 0.0)
+            taken = self._step_inwards(walk, part, self.momentum if attempt == 0 else 0.0)
             trying[chosen[taken]] = False
             shorter = part.index[~taken]
-            progress.aim[shorter] = (1 + progress.aim[shorter]) / 2
-        return model.index[~trying & (progress.stalls[model.index] < _STALLS)]
+            walk.aim[shorter] = (1 + walk.aim[shorter]) / 2
+        walk.done[model.index] = trying | (walk.stalls[model.index] >= _STALLS)
 
-    def _step_inwards(self, progress: Progress, model: LocalModel, momentum: float) -> Tensor:
+    def _step_inwards(self, walk: BoundaryWalk, model: LocalModel, momentum: float) -> Tensor:
         """One step; returns for which images (b,) it was taken."""
         index = model.index
-        present, look = progress.perturbation[index], progress.look.select(index)
+        present, look = walk.perturbation[index], walk.look.select(index)
         length = present.norm(dim=1)
-        aim = progress.aim[index, None] * present + momentum * progress.last[index]
+        aim = walk.aim[index, None] * present + momentum * walk.last[index]
         found = model.nearest(aim, present, look)
         points = found.point
         good, first = torch.zeros(2, len(index), dtype=torch.bool, device=index.device)
@@ -148,7 +141,7 @@ class RefinedJMA(Attack):
             chosen = pending.nonzero()[:, 0]
             if len(chosen) == 0:
                 break
-            seen = progress.look_at(index[chosen], points[chosen])
+            seen = walk.look_at(index[chosen], points[chosen])
             look = look.replaced(chosen, seen)
             good[chosen] = seen.reached
             first[chosen] = seen.reached & (attempt == 0)
@@ -160,8 +153,8 @@ class RefinedJMA(Attack):
             pending = pending & ~good & (points.norm(dim=1) < _SHORTER * length)
         taken = good.nonzero()[:, 0]
         gain = 1 - points[taken].norm(dim=1) / length[taken]
-        progress.stalls[index[taken]] = torch.where(gain < _GAIN, progress.stalls[index[taken]] + 1, 0)
-        progress.move(index[taken], points[taken], look.select(taken), model.everywhere(found.multipliers)[taken])
+        walk.stalls[index[taken]] = torch.where(gain < _GAIN, walk.stalls[index[taken]] + 1, 0)
+        walk.move(index[taken], points[taken], look.select(taken), model.everywhere(found.multipliers)[taken])
         bold = index[first]
-        progress.aim[bold] = (1 - (1 - progress.aim[bold]) * _BOLDER).clamp(min=0)
+        walk.aim[bold] = (1 - (1 - walk.aim[bold]) * _BOLDER).clamp(min=0)
         return good

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from wolfe.attacks.progress import Look, Progress
+from wolfe.attacks.boundary_walk import BoundaryWalk, Look
 from wolfe.linear.finite import all_finite
 from wolfe.linear.nearest import NearestPoint, nearest_point
 
@@ -22,7 +22,7 @@ class LocalModel:
     """Half-spaces `a_i (d' - d) + g_i + margin_i <= 0` of some images.
 
     Attributes:
-        progress: of the whole batch.
+        walk: of the whole batch.
         index: positions (b,) of the images in it.
         rows: gradients a (b, j, m) of the constraints in the model, float64; zeros where an image has fewer.
         place: which constraints (b, j) they are.
@@ -31,7 +31,7 @@ class LocalModel:
         margin: (b, k), the same in units of the constraints.
     """
 
-    progress: Progress
+    walk: BoundaryWalk
     index: Tensor
     rows: Tensor
     place: Tensor
@@ -42,7 +42,7 @@ class LocalModel:
     def select(self, chosen: Tensor) -> LocalModel:
         """The model of some of its images, by their positions in it or a mask."""
         parts = (part[chosen] for part in (self.index, self.rows, self.place, self.present, self.depth, self.margin))
-        return LocalModel(self.progress, *parts)
+        return LocalModel(self.walk, *parts)
 
     def nearest(self, aim: Tensor, perturbations: Tensor, look: Look) -> NearestPoint:
         """The nearest perturbations to `aim` (b, m) that meet the model moved to (b, m), where the network is `look`.
@@ -52,7 +52,7 @@ class LocalModel:
         values = (look.violations + self.margin).gather(1, self.place)
         bounds = (self.rows @ perturbations[:, :, None])[:, :, 0] - values
         bounds = torch.where(self.present, bounds, torch.ones_like(bounds))
-        box = self.progress.low[self.index], self.progress.high[self.index]
+        box = self.walk.low[self.index], self.walk.high[self.index]
         return nearest_point(aim, self.rows, bounds, *box, _PRECISION * self.depth)
 
     def everywhere(self, multipliers: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ class LocalModel:
     def merit(self, look: Look) -> Tensor:
         """How far (b,) from the target, in units of the perturbation: each violation by its gradient's norm."""
         left = (look.violations + self.margin).clamp(min=0)
-        return (left / self.progress.usual_norms(self.index)).sum(dim=1)
+        return (left / self.walk.usual_norms(self.index)).sum(dim=1)
 
     def knows(self, look: Look) -> Tensor:
         """Whether (b,) all violated constraints are in the model."""
@@ -71,46 +71,46 @@ class LocalModel:
         return ~((look.violations > 0) & ~inside).any(dim=1)
 
 
-def local_model(progress: Progress, index: Tensor, iteration: int, margin: float) -> LocalModel:
+def local_model(walk: BoundaryWalk, index: Tensor, iteration: int, margin: float) -> LocalModel:
     """The model around the present perturbations; images with values that are not finite are left out and end.
 
     Costs a forward pass and one vector-Jacobian product for every constraint taken in: those that are violated, nearly
     so, or had a multiplier.
 
     Args:
-        progress: of the whole batch.
+        walk: of the whole batch.
         index: positions (b,) of the images.
         iteration: the attack's, for the observer.
         margin: how far inside the half-spaces to aim, as a share of the present perturbation's length.
     """
-    problem = progress.problem
-    images = progress.images(index, progress.perturbation[index])
-    place, present = _working_set(progress, index)
-    local = problem.local(images, index)
+    problem = walk.problem
+    images = walk.images(index, walk.perturbation[index])
+    place, present = _working_set(walk, index)
+    local = problem.linearise(images, index)
     problem.observe(iteration, index, images, local.values)
     weights = problem.region(index).rows(place).to(local.values) * present[:, :, None]
     slopes = problem.encoding.output_slopes(local.values)
-    weights = torch.where(progress.in_outputs[index, None, None], weights * slopes[:, None], weights)
+    weights = torch.where(walk.in_outputs[index, None, None], weights * slopes[:, None], weights)
     rows = local.rows(weights)
-    problem.vjps[index] += present.sum(dim=1)
+    problem.book(index, vjps=present.sum(dim=1))
     problem.iterations[index] = iteration
     going = problem.continuing(index, all_finite(rows) & all_finite(local.values))
     index, place, present, rows = index[going], place[going], present[going], rows[going].flatten(2).double()
     # A constraint that no pixel moves is nothing to be moved by.
     lengths = rows.norm(dim=2)
     present &= lengths > 0
-    seen = torch.full_like(progress.norms[index], torch.nan)
+    seen = torch.full_like(walk.norms[index], torch.nan)
     seen = seen.scatter(1, place, torch.where(present, lengths, torch.nan))
-    progress.norms[index] = torch.where(seen.isnan(), progress.norms[index], seen)
-    norms = progress.usual_norms(index)
-    depth = margin * _length(progress, index, norms)
-    return LocalModel(progress, index, rows, place, present, depth, norms * depth[:, None])
+    walk.norms[index] = torch.where(seen.isnan(), walk.norms[index], seen)
+    norms = walk.usual_norms(index)
+    depth = margin * _length(walk, index, norms)
+    return LocalModel(walk, index, rows, place, present, depth, norms * depth[:, None])
 
 
-def _working_set(progress: Progress, index: Tensor) -> tuple[Tensor, Tensor]:
+def _working_set(walk: BoundaryWalk, index: Tensor) -> tuple[Tensor, Tensor]:
     """Which constraints (b, j) to take in, the foremost of each image always, and where (b, j) there is one."""
-    violations, weights = progress.look.violations[index], progress.weights[index]
-    wanted = (violations > -_NEARBY * progress.scale[index, None]) | (weights > 0)
+    violations, weights = walk.look.violations[index], walk.weights[index]
+    wanted = (violations > -_NEARBY * walk.scale[index, None]) | (weights > 0)
     wanted |= violations >= violations.amax(dim=1, keepdim=True)
     urgency = torch.where(weights > 0, torch.inf, violations).masked_fill(~wanted, -torch.inf)
     count = wanted.sum(dim=1).clamp(max=_MOST)
@@ -118,8 +118,8 @@ def _working_set(progress: Progress, index: Tensor) -> tuple[Tensor, Tensor]:
     return place, torch.arange(place.shape[1], device=place.device) < count[:, None]
 
 
-def _length(progress: Progress, index: Tensor, norms: Tensor) -> Tensor:
+def _length(walk: BoundaryWalk, index: Tensor, norms: Tensor) -> Tensor:
     """The length (b,) of the perturbations; before the first step, the distance to the farthest violated plane."""
-    ahead = (progress.look.violations[index].clamp(min=0) / norms).amax(dim=1)
-    length = progress.perturbation[index].norm(dim=1)
+    ahead = (walk.look.violations[index].clamp(min=0) / norms).amax(dim=1)
+    length = walk.perturbation[index].norm(dim=1)
     return torch.where(length > 0, length, ahead)

@@ -58,7 +58,7 @@ class MLDeepFool(Attack):
         for iteration in range(1, self.max_iterations + 1):
             if len(active) == 0:
                 break
-            active, logits, jacobian = problem.linearise(iteration, present[active], active)
+            active, logits, jacobian = problem.begin_step(iteration, present[active], active)
             step, solved = self._steps(problem.encoding, problem.target[active], logits, jacobian)
             problem.end(active[~solved], "infeasible")
             active, step = active[solved], step[solved]

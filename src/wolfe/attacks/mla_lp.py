@@ -82,7 +82,7 @@ class MLALP(Attack):
         for iteration in range(1, self.max_iterations + 1):
             if len(active) == 0:
                 break
-            active, logits, jacobian = problem.linearise(iteration, present[active], active)
+            active, logits, jacobian = problem.begin_step(iteration, present[active], active)
             problem.iterations[active] = iteration
             step, solved = self._steps(problem, active, logits, jacobian, thresholds[active])
             problem.end(active[~solved], "infeasible")

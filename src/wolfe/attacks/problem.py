@@ -109,29 +109,30 @@ class Problem:
             logits: Tensor = self.classifier(images)
         return logits
 
-    def logits_and_jacobian(self, images: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (b, n) and Jacobian (b, n, C, H, W): one forward pass and n vector-Jacobian products each."""
-        self.forwards[index] += 1
-        self.vjps[index] += self.encoding.size
-        return self.classifier.logits_and_jacobian(images)
-
-    def local(self, images: Tensor, index: Tensor) -> Linearisation:
+    def linearise(self, images: Tensor, index: Tensor) -> Linearisation:
         """The classifier around images (b, C, H, W): one forward pass each."""
-        self.forwards[index] += 1
+        self.book(index, forwards=1)
         return self.classifier.linearise(images)
 
-    def rows(self, local: Linearisation, weights: Tensor, index: Tensor) -> Tensor:
-        """`w' J` (b, k, C, H, W) for weights (b, k, n): k vector-Jacobian products each."""
-        self.vjps[index] += weights.shape[1]
-        return local.rows(weights)
+    def jacobian(self, local: Linearisation, index: Tensor) -> Tensor:
+        """The Jacobian (b, n, C, H, W) of a linearisation: n vector-Jacobian products each."""
+        self.book(index, vjps=self.encoding.size)
+        return local.jacobian()
 
-    def book(self, index: Tensor, *, forwards: Tensor, vjps: Tensor, jvps: Tensor) -> None:
-        """Notes what work (b,) done elsewhere has cost some images."""
+    def logits_and_jacobian(self, images: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (b, n) and Jacobian (b, n, C, H, W): one forward pass and n vector-Jacobian products each."""
+        local = self.linearise(images, index)
+        return local.values, self.jacobian(local, index)
+
+    def book(
+        self, index: Tensor, *, forwards: int | Tensor = 0, vjps: int | Tensor = 0, jvps: int | Tensor = 0
+    ) -> None:
+        """Notes what some images have cost: passes and products each, numbers or (b,)."""
         self.forwards[index] += forwards
         self.vjps[index] += vjps
         self.jvps[index] += jvps
 
-    def linearise(self, step: int, images: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def begin_step(self, step: int, images: Tensor, index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What a method that goes by the Jacobian begins a step with; the observer is told.
 
         Returns:

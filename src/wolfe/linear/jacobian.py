@@ -49,6 +49,10 @@ class Linearisation:
         rows = self._vectorised(weights, together) if together >= _WORTHWHILE else None
         return self._one_by_one(weights) if rows is None else rows
 
+    def jacobian(self) -> Tensor:
+        """J itself (B, n, *image), detached: n vector-Jacobian products an image."""
+        return self.rows(every_row(self.values))
+
     def push(self, directions: Tensor) -> Tensor:
         """`J d` (B, n), detached, for directions (B, *image): one Jacobian-vector product an image, in forward mode.
 
@@ -92,7 +96,7 @@ def dense_jacobian(function: Callable[[Tensor], Tensor], images: Tensor) -> tupl
         The values and the Jacobian.
     """
     local = Linearisation(function, images)
-    return local.values, local.rows(every_row(local.values))
+    return local.values, local.jacobian()
 
 
 def every_row(values: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class Look:
         )
 
 
-class Progress:
+class BoundaryWalk:
     """A batch on its way; perturbations are flat and in float64, `index` means positions (b,) in the batch.
 
     Attributes:
@@ -53,6 +53,7 @@ class Progress:
         norms: (B, k), of each constraint's gradient when it was last seen; NaN where it never was.
         scale: (B,), the median size of the logits at the start.
         found: (B,) whether the target was reached.
+        done: (B,) whether nothing more is to be gained.
         aim: (B,), the share of the perturbation that the next step aims at.
         stalls: (B,), steps in a row that brought next to nothing.
     """
@@ -64,13 +65,18 @@ class Progress:
         self.low, self.high = -start, 1 - start
         self.perturbation, self.last = torch.zeros_like(start), torch.zeros_like(start)
         self.in_outputs = torch.zeros(count, dtype=torch.bool, device=device)
-        self.found = torch.zeros(count, dtype=torch.bool, device=device)
+        self.found, self.done = torch.zeros(2, count, dtype=torch.bool, device=device)
         self.look = self._look(torch.arange(count, device=device), problem.start_logits)
         self.weights = torch.zeros_like(self.look.violations)
         self.norms = torch.full_like(self.look.violations, torch.nan)
         self.scale = problem.start_logits.double().abs().median(dim=1).values
         self.aim = torch.full((count,), aim, dtype=torch.float64, device=device)
         self.stalls = torch.zeros(count, dtype=torch.long, device=device)
+
+    def active(self) -> Tensor:
+        """Positions (b,) of the images still in work."""
+        index = self.problem.unfinished()
+        return index[~self.done[index]]
 
     def images(self, index: Tensor, perturbations: Tensor) -> Tensor:
         """The images (b, C, H, W) with perturbations (b, m)."""
