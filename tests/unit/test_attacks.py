@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
+import wolfe.attacks
 from tests.conftest import Affine, Small
 from wolfe import Classifier, Codebook, MultiLabel, OneHot
 from wolfe.attacks import (
@@ -17,6 +18,7 @@ from wolfe.attacks import (
     ECOCAttack,
     MLCarliniWagner,
     MLDeepFool,
+    Observation,
     RefinedJMA,
     SemAML,
     Status,
@@ -154,6 +156,53 @@ def test_results_do_not_depend_on_the_batch(convolutional, attack):
         alone = attack(classifier, images[one], targets[one], context=references(classifier, targets[one]))
         assert alone.success.item() == together.success[i].item()
         assert torch.allclose(alone.adversarials[0], together.adversarials[i], atol=5e-3)
+
+
+def test_results_do_not_depend_on_how_many_images_are_in_work(convolutional, attack):
+    classifier, images, targets = convolutional
+    context = dataclasses.replace(
+        references(classifier, targets), image_ids=[f"image {number}" for number in range(len(images))]
+    )
+    together = attack(classifier, images, targets, context=context)
+    told = []
+    few = attack(
+        classifier, images, targets, context=context, batch_size=2, progress=lambda done, of: told.append((done, of))
+    )
+    assert few.success.tolist() == together.success.tolist()
+    assert torch.allclose(few.adversarials, together.adversarials, atol=5e-3)
+    assert {of for _, of in told} == {len(images)} and told[-1][0] == len(images)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        attack(classifier, images, targets, context=context, batch_size=0)
+
+
+@pytest.mark.parametrize("name", ["JMA", "RefinedJMA"])
+def test_waiting_images_take_the_places_of_finished_ones(convolutional, name):
+    """Never more than asked in a pass; and while images wait no batch that is smaller."""
+    classifier, images, targets = convolutional
+    images, targets = images.repeat(2, 1, 1, 1), targets.repeat(2, *[1] * (targets.ndim - 1))
+    seen, passes = [], []
+    context = Context(observer=lambda now: seen.append(now.index.tolist()))
+    handle = classifier.net.register_forward_pre_hook(lambda _, given: passes.append(len(given[0])))
+    options = {"step_size": 0.3, "solver": "dense"} if name == "JMA" else {}
+    getattr(wolfe.attacks, name)(max_iterations=15, **options)(
+        classifier, images, targets, context=context, batch_size=4
+    )
+    handle.remove()
+    assert max(passes) == 4
+    began = [max(index) for index in seen]
+    full = next(step for step, last in enumerate(began) if last == len(images) - 1)
+    assert all(len(index) == 4 for index in seen[:full])
+    assert full < len(seen) - 1
+
+
+def test_context_is_cut_with_the_batch():
+    seen = []
+    whole = Context(image_ids=["a", "b", "c"], labels=torch.arange(3), observer=lambda now: seen.append(now.index))
+    part = whole.part(slice(1, 3))
+    assert part.image_ids == ["b", "c"] and part.labels.tolist() == [1, 2] and part.reference_logits is None
+    part.observer(Observation(1, torch.tensor([0, 1]), torch.zeros(2), torch.zeros(2)))
+    assert seen[0].tolist() == [1, 2]
 
 
 def test_batch_changes_only_one_image_when_one_image_changes(convolutional):
@@ -313,7 +362,7 @@ def test_observer_sees_every_step(convolutional):
     seen = []
     context = Context(observer=lambda now: seen.append((now.step, len(now.images), now.logits.shape[1])))
     JMA(step_size=0.05, max_iterations=4)(classifier, images, targets, context=context)
-    assert [step for step, _, _ in seen] == [1, 2, 3, 4]
+    assert [step.unique().tolist() for step, _, _ in seen] == [[1], [2], [3], [4]]
     assert seen[0][1:] == (len(images), classifier.encoding.size)
 
 

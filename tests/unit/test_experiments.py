@@ -217,7 +217,7 @@ def test_the_time_limit_of_a_run_holds_for_rows_without_one(study, tmp_path):
 
 def test_finished_shards_are_not_repeated_and_survive_a_kill(study, tmp_path, monkeypatch):
     file, _ = targets(study, "digits", {"rule": "other_class"}, "kill")
-    whole = attack_run._attack_batch
+    whole = attack_run._attack_shard
     calls = []
 
     def counted(*arguments: object):
@@ -226,7 +226,7 @@ def test_finished_shards_are_not_repeated_and_survive_a_kill(study, tmp_path, mo
             raise KeyboardInterrupt
         return whole(*arguments)
 
-    monkeypatch.setattr(attack_run, "_attack_batch", counted)
+    monkeypatch.setattr(attack_run, "_attack_shard", counted)
     with pytest.raises(KeyboardInterrupt):
         run(study, "digits", [JMA_ROW], file, tmp_path)
     assert not (tmp_path / "jma").exists()

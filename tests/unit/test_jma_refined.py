@@ -60,6 +60,24 @@ def test_a_curved_boundary_by_hand():
     assert least <= norms(result.adversarials - image).item() < 1.01 * least
 
 
+def test_the_gap_tells_a_local_optimum(convolutional):
+    """Next to nothing where the attack ends by itself, much where it is cut off on the way; on a ball 0 in the end."""
+
+    class Ball(nn.Module):
+        def forward(self, images):
+            return 0.36 - (images.flatten(1) - 1).square().sum(dim=1, keepdim=True)
+
+    classifier = Classifier(Ball(), MultiLabel(1)).double()
+    image, target = torch.full((1, 1, 2, 2), 0.25, dtype=torch.float64), torch.ones(1, 1, dtype=torch.long)
+    ended = RefinedJMA(margin=1e-3)(classifier, image, target)
+    assert ended.success.all() and 0 <= ended.gap.item() < 5e-3
+    classifier, images, targets = convolutional
+    whole, cut = (RefinedJMA(max_iterations=most)(classifier, images, targets) for most in (60, 3))
+    assert whole.gap.median() < 0.05 and (whole.gap >= 0).all()
+    assert cut.gap[~cut.gap.isnan()].median() > whole.gap.median()
+    assert JMA(step_size=0.5)(classifier, images, targets).gap.isnan().all()
+
+
 def test_never_farther_than_where_it_first_arrived(convolutional):
     classifier, images, targets = convolutional
     attack = RefinedJMA()

@@ -29,7 +29,12 @@ def attacked():
     labels = images[:, 0, 0, :2].long()
     counts = torch.zeros(3, dtype=torch.long)
     result = AttackResult(
-        images, torch.ones(3, dtype=torch.bool), *[counts] * 5, torch.zeros(3), [Status.ALREADY_THERE] * 3
+        images,
+        torch.ones(3, dtype=torch.bool),
+        *[counts] * 5,
+        torch.zeros(3),
+        torch.zeros(3),
+        [Status.ALREADY_THERE] * 3,
     )
     return classifier, ["a", "b", "c"], images, labels, labels, result
 

@@ -6,7 +6,7 @@ import math
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -68,6 +68,17 @@ class Context:
     observer: Callable[[Observation], None] | None = None
     label_graph: LabelGraph | None = None
 
+    def part(self, place: slice) -> Context:
+        """The context of some of the images."""
+        observer = self.observer
+        return replace(
+            self,
+            image_ids=None if self.image_ids is None else self.image_ids[place],
+            labels=None if self.labels is None else self.labels[place],
+            reference_logits=None if self.reference_logits is None else self.reference_logits[place],
+            observer=None if observer is None else lambda seen: observer(replace(seen, index=seen.index + place.start)),
+        )
+
 
 @dataclass(frozen=True)
 class AttackResult:
@@ -80,6 +91,8 @@ class AttackResult:
         first_success: (B,) int64: the step, counted from 1, at which the target was first reached; 0 for never.
         forwards, vjps, jvps: (B,) int64: forward passes, vector-Jacobian and Jacobian-vector products.
         seconds: (B,) float64: wall time of the batch while the image was in it, shared among the images in it.
+        gap: (B,) float64: by what share of its length the linearisation around the last perturbation but one would
+            have it shorter, the box included; NaN where nothing tells. Near 0 the image is a local optimum.
         status: how it ended, a :class:`Status` an image.
     """
 
@@ -91,6 +104,7 @@ class AttackResult:
     vjps: Tensor
     jvps: Tensor
     seconds: Tensor
+    gap: Tensor
     status: list[Status]
 
 
@@ -118,6 +132,11 @@ class Attack(ABC):
         return True
 
     @property
+    def refills(self) -> bool:
+        """Whether images that wait take the places of those that are finished; without, batch follows batch."""
+        return False
+
+    @property
     def keeps_range(self) -> bool:
         """Whether the returned images lie in [0, 1]; only options that repeat released code say no."""
         return True
@@ -130,8 +149,9 @@ class Attack(ABC):
         *,
         context: Context | None = None,
         progress: Callable[[int, int], None] | None = None,
+        batch_size: int | None = None,
     ) -> AttackResult:
-        """Attacks a batch.
+        """Attacks images.
 
         The classifier is run in evaluation mode with frozen parameters and left as it was. Images on another
         device are moved to the classifier's.
@@ -141,7 +161,8 @@ class Attack(ABC):
             images: (B, C, H, W), float, in [0, 1].
             targets: class indices (B,), or 0/1 label vectors (B, n).
             context: what some attacks need beside.
-            progress: called as `progress(finished images, images)` now and then.
+            progress: called as `progress(finished images, images)` now and then, and at the end.
+            batch_size: images in work at a time, which is what memory is needed for; None for all.
 
         Returns:
             The adversarial images, the verdict and the costs.
@@ -149,7 +170,7 @@ class Attack(ABC):
         Raises:
             TypeError: `images` is no float tensor.
             ValueError: images or targets of a wrong shape or range, NaN in the images, or a context that lacks
-                what the attack requires, or an encoding it does not serve.
+                what the attack requires, an encoding it does not serve, or a batch size below 1.
         """
         context = context or Context()
         if not self.serves(classifier.encoding):
@@ -158,16 +179,41 @@ class Attack(ABC):
             )
         if targets is None:
             raise ValueError(f"{type(self).__name__} is a targeted attack: give targets")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self._check_context(context)
         images = _checked_images(images).to(classifier.device)
         targets = classifier.encoding.check_targets(targets, len(images)).to(classifier.device)
         with ready_for_attack(classifier):
-            problem = Problem(classifier, images, targets, context, self.time_limit, progress)
-            problem.begin()
-            if len(images):
-                self._run(problem)
-            problem.tick(problem.unfinished())
-            return self._verdict(problem)
+            if self.refills or batch_size is None or len(images) <= batch_size:
+                return self._attack(classifier, images, targets, context, progress, batch_size)
+            parts = []
+            for begin in range(0, len(images), batch_size):
+                place = slice(begin, begin + batch_size)
+                told = _further(progress, begin, len(images))
+                parts.append(
+                    self._attack(classifier, images[place], targets[place], context.part(place), told, batch_size)
+                )
+            return _joined(parts)
+
+    def _attack(
+        self,
+        classifier: Classifier,
+        images: Tensor,
+        targets: Tensor,
+        context: Context,
+        progress: Callable[[int, int], None] | None,
+        batch_size: int | None,
+    ) -> AttackResult:
+        """Attacks images that are checked, with a classifier that is ready."""
+        problem = Problem(classifier, images, targets, context, self.time_limit, progress, batch_size)
+        problem.begin()
+        if len(images):
+            self._run(problem)
+        problem.tick(problem.unfinished())
+        if progress is not None:
+            progress(len(images), len(images))
+        return self._verdict(problem)
 
     @abstractmethod
     def _run(self, problem: Problem) -> None:
@@ -186,8 +232,7 @@ class Attack(ABC):
             adversarials = adversarials.clamp(0, 1)
         success = torch.zeros(len(adversarials), dtype=torch.bool, device=adversarials.device)
         if len(adversarials):
-            with torch.no_grad():
-                success = problem.classifier.encoding.reached(problem.classifier(adversarials), problem.target)
+            success = problem.encoding.reached(problem.unbooked_logits(adversarials), problem.target)
         status = []
         for image, reached in enumerate(success.tolist()):
             ended = Status(problem.ended.get(image, Status.EXHAUSTED))
@@ -203,8 +248,21 @@ class Attack(ABC):
             problem.vjps,
             problem.jvps,
             problem.seconds,
+            problem.gap,
             status,
         )
+
+
+def _joined(parts: list[AttackResult]) -> AttackResult:
+    """The results of all batches as one."""
+    names = [part.name for part in fields(AttackResult) if part.name != "status"]
+    tensors = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    return AttackResult(**tensors, status=[status for part in parts for status in part.status])
+
+
+def _further(progress: Callable[[int, int], None] | None, begin: int, images: int) -> Callable[[int, int], None] | None:
+    """Tells of a batch that begins so far into all images."""
+    return None if progress is None else lambda finished, _: progress(begin + finished, images)
 
 
 def require_positive(attack: Any, *names: str) -> None:

@@ -41,13 +41,14 @@ class Look:
 
 
 class BoundaryWalk:
-    """A batch on its way; perturbations are flat and in float64, `index` means positions (b,) in the batch.
+    """A batch on its way; perturbations are flat, `index` means positions (b,) in the batch.
 
     Attributes:
         low, high: (B, m), the perturbations that keep an image in [0, 1].
         perturbation: (B, m), the present one; once found, the smallest at the target so far.
         last: (B, m), the last step.
         look: the network at the present perturbation, (B, ...).
+        dtype: of perturbations: the images', or float32 where that holds less.
         in_outputs: (B,) whether an image works on the outputs instead of the logits.
         weights: (B, k), multipliers of the last projection.
         norms: (B, k), of each constraint's gradient when it was last seen; NaN where it never was.
@@ -56,11 +57,13 @@ class BoundaryWalk:
         done: (B,) whether nothing more is to be gained.
         aim: (B,), the share of the perturbation that the next step aims at.
         stalls: (B,), steps in a row that brought next to nothing.
+        steps: (B,), linearisations so far.
     """
 
     def __init__(self, problem: Problem, aim: float) -> None:
         self.problem = problem
-        start = problem.start.flatten(1).double()
+        self.dtype = torch.promote_types(problem.start.dtype, torch.float32)
+        start = problem.start.flatten(1).to(self.dtype)
         count, device = len(start), start.device
         self.low, self.high = -start, 1 - start
         self.perturbation, self.last = torch.zeros_like(start), torch.zeros_like(start)
@@ -71,17 +74,19 @@ class BoundaryWalk:
         self.norms = torch.full_like(self.look.violations, torch.nan)
         self.scale = problem.start_logits.double().abs().median(dim=1).values
         self.aim = torch.full((count,), aim, dtype=torch.float64, device=device)
-        self.stalls = torch.zeros(count, dtype=torch.long, device=device)
+        self.stalls, self.steps = torch.zeros(2, count, dtype=torch.long, device=device)
 
-    def active(self) -> Tensor:
-        """Positions (b,) of the images still in work."""
+    def next_batch(self) -> Tensor:
+        """Positions (b,) of images still in work, as many as may be linearised together; counts their steps."""
         index = self.problem.unfinished()
-        return index[~self.done[index]]
+        index = self.problem.together(index[~self.done[index]])
+        self.steps[index] += 1
+        return index
 
     def images(self, index: Tensor, perturbations: Tensor) -> Tensor:
         """The images (b, C, H, W) with perturbations (b, m)."""
         start = self.problem.start[index]
-        return (start.double() + perturbations.view_as(start)).to(start.dtype).clamp(0, 1)
+        return (start.to(self.dtype) + perturbations.view_as(start)).to(start.dtype).clamp(0, 1)
 
     def look_at(self, index: Tensor, perturbations: Tensor) -> Look:
         """One forward pass each at perturbations (b, m)."""
@@ -108,10 +113,10 @@ class BoundaryWalk:
         self.look = self.look.replaced(index, look)
         self.weights[index] = weights
 
-    def arrive(self, index: Tensor, iteration: int) -> None:
+    def arrive(self, index: Tensor) -> None:
         """Notes that images are at their target; from here on their decision itself is what is linearised."""
         self.found[index] = True
-        self.problem.first_success[index] = iteration
+        self.problem.first_success[index] = self.steps[index]
         self.last[index] = 0
         self.work_on_outputs(index)
 
@@ -123,3 +128,8 @@ class BoundaryWalk:
         self.in_outputs[index] = True
         self.norms[index], self.weights[index] = torch.nan, 0
         self.look = self.look.replaced(index, self._look(index, logits))
+
+
+def lengths(perturbations: Tensor) -> Tensor:
+    """L2 lengths (b,) of perturbations (b, m), float64."""
+    return torch.linalg.vector_norm(perturbations, dim=1, dtype=torch.float64)

@@ -78,6 +78,11 @@ class JMA(Attack):
         require_at_least_zero(self, "search_steps", "margin")
 
     @property
+    def refills(self) -> bool:
+        """Images finish one by one, and others take their places."""
+        return True
+
+    @property
     def keeps_range(self) -> bool:
         """Only without `clip` may images leave [0, 1]."""
         return self.clip
@@ -101,23 +106,25 @@ class JMA(Attack):
         # The segment of each image's last move: where it began and where it led.
         origin, move = present.clone(), torch.zeros_like(present)
         found = torch.zeros(len(present), dtype=torch.bool, device=present.device)
-        active = problem.unfinished()
         steps = LinearSteps(problem.classifier, problem.target, self.margin, self._solver_for(problem))
-        for iteration in range(1, self.max_iterations + 1):
-            if len(active) == 0:
-                break
-            active, delta = self._solve(problem, steps, iteration, present, found, active)
-            if len(active) == 0:
-                continue
+        waiting = problem.unfinished()
+        out_of_steps = waiting[:0]
+        while len(active := problem.together(waiting)):
+            rest = waiting[len(active) :]
+            problem.iterations[active] += 1
+            active, delta = self._solve(problem, steps, present, found, active)
             origin[active], move[active] = present[active], delta
             there = self._there(problem, problem.logits(self._bounded(present[active] + delta), active), active)
             # Those that are done pay for this step too.
             problem.tick(active)
-            self._arrive(problem, found, active[there], iteration)
+            self._arrive(problem, found, active[there])
             active, delta = active[~there], delta[~there]
             move[active] = self.step_size * delta / delta.flatten(1).norm(dim=1)[:, None, None, None]
             present[active] = self._bounded(origin[active] + move[active])
-        self._judge_last_step(problem, present, found, active)
+            last = problem.iterations[active] >= self.max_iterations
+            out_of_steps = torch.cat([out_of_steps, active[last]])
+            waiting = torch.cat([active[~last], rest])
+        self._judge_last_step(problem, present, found, out_of_steps)
         problem.keep(torch.arange(len(present), device=present.device), present)
         self._shorten(problem, found.nonzero()[:, 0], origin, move)
 
@@ -125,17 +132,16 @@ class JMA(Attack):
         return "dense" if self.full_rank or problem.context.observer is not None else self.solver
 
     def _solve(
-        self, problem: Problem, steps: LinearSteps, iteration: int, present: Tensor, found: Tensor, active: Tensor
+        self, problem: Problem, steps: LinearSteps, present: Tensor, found: Tensor, active: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The images (b,) that go on from the linearised problems of the active ones, and their solutions."""
         local = problem.linearise(present[active], active)
         logits, jacobian = local.values, None
         if steps.wants_jacobian(logits, active):
             jacobian = problem.jacobian(local, active)
-        problem.observe(iteration, active, present[active], logits, jacobian)
-        problem.iterations[active] = iteration
+        problem.observe(problem.iterations[active], active, present[active], logits, jacobian)
         there = self._there(problem, logits, active)
-        self._arrive(problem, found, active[there], iteration)
+        self._arrive(problem, found, active[there])
         finite = logits.isfinite().all(dim=1)
         if jacobian is not None:
             finite &= all_finite(jacobian)
@@ -169,7 +175,8 @@ class JMA(Attack):
         """The last partial step may have arrived: that is seen where the next iteration would begin."""
         if len(active):
             there = self._there(problem, problem.logits(present[active], active), active)
-            self._arrive(problem, found, active[there], self.max_iterations + 1)
+            problem.iterations[active[there]] += 1
+            self._arrive(problem, found, active[there])
 
     def _there(self, problem: Problem, logits: Tensor, index: Tensor) -> Tensor:
         """Whether (b,) logits count as at their target on the way."""
@@ -180,10 +187,10 @@ class JMA(Attack):
     def _bounded(self, images: Tensor) -> Tensor:
         return images.clamp(0, 1) if self.clip else images
 
-    def _arrive(self, problem: Problem, found: Tensor, index: Tensor, iteration: int) -> None:
+    def _arrive(self, problem: Problem, found: Tensor, index: Tensor) -> None:
         found[index] = True
-        problem.first_success[index] = iteration
-        problem.iterations[index] = iteration - 1 + self.search_steps
+        problem.first_success[index] = problem.iterations[index]
+        problem.iterations[index] += self.search_steps - 1
 
     def _shorten(self, problem: Problem, index: Tensor, origin: Tensor, move: Tensor) -> None:
         """The bisection of the last move, or of the way from the original (Algorithm 1, lines 8 to 16)."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from wolfe.attacks.base import Attack, require_at_least_zero, require_positive
-from wolfe.attacks.boundary_walk import BoundaryWalk, Look
+from wolfe.attacks.boundary_walk import BoundaryWalk, Look, lengths
 from wolfe.attacks.local_model import LocalModel, local_model
 from wolfe.attacks.problem import Problem
 
@@ -22,7 +22,7 @@ from wolfe.attacks.problem import Problem
 # end the attack; and what a success at the first try does to the length of the next step.
 _FALLS, _GAIN, _STALLS, _BOLDER = 0.7, 1e-3, 2, 1 / 0.7
 # A perturbation counts as shorter by more than rounding.
-_SHORTER = 1 - 1e-9
+_SHORTER = 1 - 1e-7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,34 +61,37 @@ class RefinedJMA(Attack):
             if getattr(self, name) >= 1:
                 raise ValueError(f"RefinedJMA: {name} must be below 1, got {getattr(self, name)!r}")
 
+    @property
+    def refills(self) -> bool:
+        """Images finish one by one, and others take their places."""
+        return True
+
     def _run(self, problem: Problem) -> None:
         walk = BoundaryWalk(problem, self.aim)
-        for iteration in range(1, self.max_iterations + 1):
-            active = walk.active()
-            if len(active) == 0:
-                break
-            model = local_model(walk, active, iteration, self.margin)
+        while len(active := walk.next_batch()):
+            model = local_model(walk, active, self.margin)
             arrived = walk.found[model.index]
-            self._reach(walk, model.select(~arrived), iteration)
+            walk.done[active] = walk.steps[active] >= self.max_iterations
+            self._reach(walk, model.select(~arrived))
             self._shrink(walk, model.select(arrived))
             problem.tick(model.index)
         everything = torch.arange(len(problem.start), device=problem.start.device)
         problem.keep(everything, walk.images(everything, walk.perturbation))
 
-    def _reach(self, walk: BoundaryWalk, model: LocalModel, iteration: int) -> None:
+    def _reach(self, walk: BoundaryWalk, model: LocalModel) -> None:
         """A full step onto the linearised region."""
         index = model.index
         if len(index) == 0:
             return
         present = walk.perturbation[index]
         found = model.nearest(present, present, walk.look.select(index))
-        stays = (found.point == present).all(dim=1)
+        stays = (found.multipliers <= 0).all(dim=1)
         self._unstick(walk, index[stays])
         model, points, weights = model.select(~stays), found.point[~stays], found.multipliers[~stays]
         if len(model.index):
             points, look = self._corrected(walk, model, points, walk.look_at(model.index, points))
             walk.move(model.index, points, look, model.everywhere(weights))
-            walk.arrive(model.index[look.reached], iteration)
+            walk.arrive(model.index[look.reached])
 
     def _unstick(self, walk: BoundaryWalk, index: Tensor) -> None:
         """Images whose linearised problem asks for no step: in the logits' region, or with no way on."""
@@ -115,6 +118,7 @@ class RefinedJMA(Attack):
 
     def _shrink(self, walk: BoundaryWalk, model: LocalModel) -> None:
         """A step towards the original image, shorter and shorter ones if need be; without one an image is done."""
+        present, look = walk.perturbation[model.index], walk.look.select(model.index)
         trying = torch.ones(len(model.index), dtype=torch.bool, device=model.index.device)
         for attempt in range(self.tries):
             chosen = trying.nonzero()[:, 0]
@@ -125,18 +129,20 @@ class RefinedJMA(Attack):
             trying[chosen[taken]] = False
             shorter = part.index[~taken]
             walk.aim[shorter] = (1 + walk.aim[shorter]) / 2
-        walk.done[model.index] = trying | (walk.stalls[model.index] >= _STALLS)
+        walk.done[model.index] |= trying | (walk.stalls[model.index] >= _STALLS)
+        ends = walk.done[model.index]
+        walk.problem.gap[model.index[ends]] = model.select(ends).gap(present[ends], look.select(ends.nonzero()[:, 0]))
 
     def _step_inwards(self, walk: BoundaryWalk, model: LocalModel, momentum: float) -> Tensor:
         """One step; returns for which images (b,) it was taken."""
         index = model.index
         present, look = walk.perturbation[index], walk.look.select(index)
-        length = present.norm(dim=1)
-        aim = walk.aim[index, None] * present + momentum * walk.last[index]
+        length = lengths(present)
+        aim = walk.aim[index, None].to(present) * present + momentum * walk.last[index]
         found = model.nearest(aim, present, look)
         points = found.point
         good, first = torch.zeros(2, len(index), dtype=torch.bool, device=index.device)
-        pending = points.norm(dim=1) < _SHORTER * length
+        pending = lengths(points) < _SHORTER * length
         for attempt in range(self.corrections + 1):
             chosen = pending.nonzero()[:, 0]
             if len(chosen) == 0:
@@ -149,10 +155,12 @@ class RefinedJMA(Attack):
             if len(chosen) == 0 or attempt == self.corrections:
                 break
             part = model.select(chosen)
-            points = points.index_copy(0, chosen, part.nearest(aim[chosen], points[chosen], look.select(chosen)).point)
-            pending = pending & ~good & (points.norm(dim=1) < _SHORTER * length)
+            start = found.multipliers[chosen]
+            again = part.nearest(aim[chosen], points[chosen], look.select(chosen), start)
+            points = points.index_copy(0, chosen, again.point)
+            pending = pending & ~good & (lengths(points) < _SHORTER * length)
         taken = good.nonzero()[:, 0]
-        gain = 1 - points[taken].norm(dim=1) / length[taken]
+        gain = 1 - lengths(points[taken]) / length[taken]
         walk.stalls[index[taken]] = torch.where(gain < _GAIN, walk.stalls[index[taken]] + 1, 0)
         walk.move(index[taken], points[taken], look.select(taken), model.everywhere(found.multipliers)[taken])
         bold = index[first]

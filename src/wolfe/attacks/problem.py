@@ -24,14 +24,14 @@ class Observation:
     """What an observer is told at a step of an attack.
 
     Attributes:
-        step: of the attack, as its paper counts.
+        step: of the attack, as its paper counts; one for all images or each its own (b,).
         index: positions (b,) in the batch of the images still in work.
         images: (b, C, H, W), as they are at this step.
         logits: theirs, (b, n).
         jacobian: of the logits by the image (b, n, C, H, W), from attacks that work it out.
     """
 
-    step: int
+    step: int | Tensor
     index: Tensor
     images: Tensor
     logits: Tensor
@@ -47,7 +47,7 @@ class Problem:
         start_logits: (B, n), theirs; there once the problem has begun.
         result: the images to return; at first the start.
         ended: how images ended that did not simply run out of iterations, by position.
-        iterations, first_success, forwards, vjps, jvps, seconds: (B,), see AttackResult.
+        iterations, first_success, forwards, vjps, jvps, seconds, gap: (B,), see AttackResult.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Problem:
         context: Context,
         time_limit: float | None,
         progress: Callable[[int, int], None] | None,
+        batch_size: int | None = None,
     ) -> None:
         self.classifier = classifier
         self.encoding = classifier.encoding
@@ -72,6 +73,11 @@ class Problem:
         self.iterations, self.first_success = zeros.clone(), zeros.clone()
         self.forwards, self.vjps, self.jvps = zeros.clone(), zeros.clone(), zeros.clone()
         self.seconds = torch.zeros(len(images), dtype=torch.float64)
+        self.gap = torch.full((len(images),), torch.nan, dtype=torch.float64, device=images.device)
+        self._batch_size = max(1, len(images)) if batch_size is None else batch_size
+        # Images that have not been begun, besides those in work.
+        self._waiting = 0
+        self._finished = 0
         self._progress = progress
         self._clock = time.perf_counter()
 
@@ -97,6 +103,11 @@ class Problem:
             [i for i in range(len(self.start)) if i not in self.ended], dtype=torch.long, device=self.start.device
         )
 
+    def together(self, waiting: Tensor) -> Tensor:
+        """The first of the waiting positions (b,), as many as may be in work at a time: who finishes makes room."""
+        self._waiting = max(0, len(waiting) - self._batch_size)
+        return waiting[: self._batch_size]
+
     def end(self, index: Tensor, status: str) -> None:
         """Notes how some images ended; the first word holds."""
         for image in index.tolist():
@@ -105,9 +116,14 @@ class Problem:
     def logits(self, images: Tensor, index: Tensor) -> Tensor:
         """Logits (b, n): one forward pass each."""
         self.forwards[index] += 1
+        return self.unbooked_logits(images)
+
+    def unbooked_logits(self, images: Tensor) -> Tensor:
+        """Logits (b, n) that no attack pays for."""
+        if len(images) == 0:
+            return images.new_zeros(0, self.encoding.size)
         with torch.no_grad():
-            logits: Tensor = self.classifier(images)
-        return logits
+            return torch.cat([self.classifier(part) for part in images.split(self._batch_size)])
 
     def linearise(self, images: Tensor, index: Tensor) -> Linearisation:
         """The classifier around images (b, C, H, W): one forward pass each."""
@@ -188,7 +204,9 @@ class Problem:
         """Makes images the ones to return."""
         self.result[index] = images
 
-    def observe(self, step: int, index: Tensor, images: Tensor, logits: Tensor, jacobian: Tensor | None = None) -> None:
+    def observe(
+        self, step: int | Tensor, index: Tensor, images: Tensor, logits: Tensor, jacobian: Tensor | None = None
+    ) -> None:
         """Tells the observer, if there is one; its time is not the attack's."""
         if self.context.observer is None:
             return
@@ -206,7 +224,9 @@ class Problem:
             self.seconds[on_processor] += (now - self._clock) / len(index)
         self._clock = now
         if self._progress is not None:
-            self._progress(len(self.start) - len(index), len(self.start))
+            # Finished images may come back for a last search.
+            self._finished = max(self._finished, len(self.start) - len(index) - self._waiting)
+            self._progress(self._finished, len(self.start))
         if self.time_limit is None:
             return torch.ones_like(index, dtype=torch.bool)
         return (self.seconds[on_processor] <= self.time_limit).to(index.device)

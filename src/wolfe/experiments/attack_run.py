@@ -81,7 +81,7 @@ def run_attacks(
         seed: the study's.
         device: "cpu" or "cuda".
         shard_size: images in a shard.
-        batch_size: images attacked together.
+        batch_size: images attacked together; in a larger shard waiting images follow finished ones.
         quiet: no progress bar; None: only where there is no terminal.
         time_limit: seconds that an attack may take on an image, for rows that set none themselves.
 
@@ -158,33 +158,42 @@ def _run_row(bench: _Bench, row: dict[str, Any], attack: Attack, folder: Path, s
 
 def _shard_maker(bench: _Bench, attack: Attack, shard: pd.DataFrame, trace: bool, bar: Any) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
-        """Attacks the images of the shard, batch by batch, and fills the folder."""
-        frames, images, traces = [], [], []
-        for begin in range(0, len(shard), bench.batch_size):
-            batch = shard[begin : begin + bench.batch_size]
-            observer = JacobianTrace(batch["image_id"].tolist()) if trace else None
-            frame, adversarials = _attack_batch(bench, attack, batch, observer)
-            frames.append(frame)
-            images.append(adversarials)
-            traces += [observer.frame()] if observer else []
-            bar.update(len(frame))
-        pd.concat(frames, ignore_index=True).to_parquet(folder / RECORDS, index=False)
-        save_file({"adversarials": np.concatenate(images)}, folder / ADVERSARIALS)
-        if traces:
-            pd.concat(traces, ignore_index=True).to_parquet(folder / TRACE, index=False)
+        """Attacks the images of the shard and fills the folder."""
+        observer = JacobianTrace(shard["image_id"].tolist()) if trace else None
+        frame, adversarials = _attack_shard(bench, attack, shard, observer, _Finished(bar))
+        frame.to_parquet(folder / RECORDS, index=False)
+        save_file({"adversarials": adversarials}, folder / ADVERSARIALS)
+        if observer:
+            observer.frame().to_parquet(folder / TRACE, index=False)
 
     return make
 
 
-def _attack_batch(
-    bench: _Bench, attack: Attack, batch: pd.DataFrame, observer: JacobianTrace | None
+class _Finished:
+    """Moves a bar by the images of a shard that have finished since it was last told.
+
+    Args:
+        bar: the run's.
+    """
+
+    def __init__(self, bar: Any) -> None:
+        self._bar, self._known = bar, 0
+
+    def __call__(self, finished: int, images: int) -> None:  # noqa: ARG002 (progress tells both)
+        """Takes the number of finished images."""
+        self._bar.update(finished - self._known)
+        self._known = finished
+
+
+def _attack_shard(
+    bench: _Bench, attack: Attack, shard: pd.DataFrame, observer: JacobianTrace | None, progress: _Finished
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    image_ids = batch["image_id"].tolist()
+    image_ids = shard["image_id"].tolist()
     missing = [name for name in image_ids if name not in bench.positions]
     if missing:
         raise ValueError(f"targets name images that the test split lacks, e.g. {missing[0]}: make the targets again")
     images = bench.test.images([bench.positions[name] for name in image_ids])
-    labels, targets = _labels(batch["true_label"]), _labels(batch["target"])
+    labels, targets = _labels(shard["true_label"]), _labels(shard["target"])
     references = None
     if "reference_logits" in attack.requires:
         samples = getattr(attack, "samples", None)
@@ -197,8 +206,9 @@ def _attack_batch(
         observer=observer,
         label_graph=bench.test.label_graph,
     )
-    result = attack(bench.classifier, images, targets, context=context)
-    frame = make_records(bench.classifier, image_ids, images, labels, targets, result, bench.test.label_graph)
+    size = bench.batch_size
+    result = attack(bench.classifier, images, targets, context=context, progress=progress, batch_size=size)
+    frame = make_records(bench.classifier, image_ids, images, labels, targets, result, bench.test.label_graph, size)
     return frame, result.adversarials.cpu().numpy()
 
 

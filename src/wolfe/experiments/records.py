@@ -13,7 +13,7 @@ from wolfe.classifier import Classifier
 from wolfe.label_graph import LabelGraph
 from wolfe.metrics import distortion, eight_bit
 
-_COSTS = ("first_success", "iterations", "forwards", "vjps", "jvps", "seconds")
+_COSTS = ("first_success", "iterations", "forwards", "vjps", "jvps", "seconds", "gap")
 
 
 def make_records(
@@ -24,6 +24,7 @@ def make_records(
     targets: Tensor,
     result: AttackResult,
     label_graph: LabelGraph | None = None,
+    batch_size: int | None = None,
 ) -> pd.DataFrame:
     """One row an image; distances are there for failures too.
 
@@ -35,11 +36,13 @@ def make_records(
         targets: of the same shape.
         result: what the attack returned.
         label_graph: the hierarchy of the labels, where there is one.
+        batch_size: how many images were attacked, and are classified, together; None for all.
 
     Returns:
         A frame with the columns of the architecture's record.
     """
     before, after = images.cpu(), result.adversarials.cpu()
+    together = min(len(images), batch_size or len(images))
     frame = pd.DataFrame(
         {
             "image_id": image_ids,
@@ -47,24 +50,32 @@ def make_records(
             "target": targets.tolist(),
             "status": [str(status) for status in result.status],
             "success": result.success.tolist(),
-            **_verdicts(classifier, before, after, targets, label_graph),
+            **_verdicts(classifier, before, after, targets, label_graph, together),
         }
     )
     distances = [distortion(first.numpy(), second.numpy()) for first, second in zip(before, after, strict=True)]
     costs = pd.DataFrame({name: getattr(result, name).tolist() for name in _COSTS})
     # Without a hierarchy the column holds nothing, in a type that says which values it would hold.
     frame = frame.astype({"consistent": "boolean"})
-    return pd.concat([frame, pd.DataFrame(distances), costs.assign(batch_size=len(image_ids))], axis=1)
+    return pd.concat([frame, pd.DataFrame(distances), costs.assign(batch_size=together)], axis=1)
 
 
 def _verdicts(
-    classifier: Classifier, before: Tensor, after: Tensor, targets: Tensor, label_graph: LabelGraph | None
+    classifier: Classifier,
+    before: Tensor,
+    after: Tensor,
+    targets: Tensor,
+    label_graph: LabelGraph | None,
+    together: int,
 ) -> dict[str, Any]:
     """What the classifier says of the images (B, C, H, W) that an attack returned, column by column."""
     encoding, device = classifier.encoding, classifier.device
     rounded = torch.from_numpy(eight_bit(after.numpy()))
     with torch.no_grad():
-        logits_before, logits, logits_8bit = (classifier(x.to(device)).cpu() for x in (before, after, rounded))
+        logits_before, logits, logits_8bit = (
+            torch.cat([classifier(part.to(device)).cpu() for part in x.split(max(1, together))])
+            for x in (before, after, rounded)
+        )
     asked = encoding.bits(logits_before) != encoding.target_bits(targets)
     equal = encoding.bits(logits) == encoding.target_bits(targets)
     decisions = encoding.decide(logits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+import torch
 
 from wolfe.attacks import Observation
 from wolfe.linear.rank import rank_and_ratio
@@ -29,9 +30,10 @@ class JacobianTrace:
             return
         rank, ratio = rank_and_ratio(seen.jacobian)
         for name, values in (("jacobian_rank", rank), ("jacobian_singular_ratio", ratio)):
-            for position, value in zip(seen.index.tolist(), values.tolist(), strict=True):
+            steps = torch.as_tensor(seen.step).expand(len(seen.index)).tolist()
+            for position, step, value in zip(seen.index.tolist(), steps, values.tolist(), strict=True):
                 self._lines.append(
-                    {"image_id": self._image_ids[position], "step": seen.step, "name": name, "value": float(value)}
+                    {"image_id": self._image_ids[position], "step": step, "name": name, "value": float(value)}
                 )
 
     def frame(self) -> pd.DataFrame:
