@@ -20,16 +20,18 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks import ours, problems
+from benchmarks import problems
 from benchmarks.answer import COLOURS, MARKERS, Answer, plain_numbers
 from benchmarks.problems import Case
 from benchmarks.settings import Clock, Settings
 from benchmarks.timing import interleaved, seconds, spread
 from wolfe.attacks import JMA
+from wolfe.attacks.linear_step import Solver
 from wolfe.models.folding import for_attack
 
 # Two linearised problems an image and no bisection: the same work at every size.
 _PARAMETERS: dict[str, Any] = {"step_size": 0.5, "max_iterations": 2, "search_steps": 0}
+_SOLVERS: tuple[Solver, ...] = ("dense", "lazy")
 _BATCH = 64
 _PAGE = 4096
 
@@ -97,8 +99,6 @@ def answer(settings: Settings) -> Answer:
         f"multi-label 20, the narrow VGG16. Images: ECOC 16, an ensemble, 32x32, batches of {_BATCH}; two processes "
         "are warm and have half of the threads each, at least one.",
     ]
-    if ours.jma("lazy") is None:
-        notes.append(ours.NO_LAZY)
     return Answer("growth", "Growth of time and memory", pd.DataFrame(rows), _draw, notes + clock.left_out, (11, 7))
 
 
@@ -123,7 +123,7 @@ def _grow(
     known: dict[str, float] = {}
     before = sizes[0]
     for size in sizes:
-        attacks = {name: attack for name in ("JMA dense", "JMA lazy") if (attack := ours.jma(name[4:], **_PARAMETERS))}
+        attacks = {f"JMA {solver}": JMA(solver=solver, **_PARAMETERS) for solver in _SOLVERS}
         factor = (size / before) ** (2 if what == "image size" else 1)
         chosen = {
             name: attack

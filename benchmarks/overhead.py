@@ -12,12 +12,12 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks import ours, problems
+from benchmarks import problems, trial
 from benchmarks.answer import COLOURS, Answer
 from benchmarks.problems import Case
 from benchmarks.settings import Clock, Settings
 from benchmarks.timing import seconds, spread
-from wolfe.attacks import Attack, AttackResult
+from wolfe.attacks import JMA, Attack, AttackResult, RefinedJMA
 from wolfe.classifier import Classifier, ready_for_attack
 from wolfe.linear import Linearisation
 from wolfe.models.folding import for_attack
@@ -86,11 +86,11 @@ def answer(settings: Settings) -> Answer:
     ]
     for make in _cases(settings):
         case = make()
-        for name, attack in _attacks(settings, notes).items():
+        for name, attack in _attacks(settings).items():
             if name == "JMA dense" and case.classifier.encoding.size > 100:
                 continue
             enough = clock.allows(f"{name}, {case.name}", settings.pick(4.0, 10.0))
-            if enough and ours.runs(name, attack, case, notes):
+            if enough and trial.runs(name, attack, case, notes):
                 rows.append(_measure(settings, case, name, attack))
     notes = list(dict.fromkeys(notes))
     return Answer("overhead", "Time that is not the model's", pd.DataFrame(rows), _draw, notes + clock.left_out)
@@ -117,15 +117,13 @@ def _folded(settings: Settings, case: Case) -> Case:
     return Case(case.name, for_attack(case.classifier, case.images[:2]), case.images, case.targets)
 
 
-def _attacks(settings: Settings, notes: list[str]) -> dict[str, Attack]:
-    parameters = {"step_size": 0.5, "max_iterations": settings.pick(3, 6)}
-    found: dict[str, Attack | None] = {
-        "JMA dense": ours.jma("dense", **parameters),
-        "JMA lazy": ours.jma("lazy", **parameters),
-        "refined": ours.refined(settings.pick(4, 8)),
+def _attacks(settings: Settings) -> dict[str, Attack]:
+    parameters: dict[str, Any] = {"step_size": 0.5, "max_iterations": settings.pick(3, 6)}
+    return {
+        "JMA dense": JMA(solver="dense", **parameters),
+        "JMA lazy": JMA(solver="lazy", **parameters),
+        "refined": RefinedJMA(max_iterations=settings.pick(4, 8)),
     }
-    notes += [line for name, line in (("JMA lazy", ours.NO_LAZY), ("refined", ours.NO_REFINED)) if found[name] is None]
-    return {name: attack for name, attack in found.items() if attack is not None}
 
 
 def _measure(settings: Settings, case: Case, name: str, attack: Attack) -> dict[str, Any]:

@@ -11,19 +11,19 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from benchmarks import ours, problems, reference
+from benchmarks import problems, reference, rivals, trial
 from benchmarks.answer import COLOURS, Answer
 from benchmarks.problems import Case
 from benchmarks.settings import Clock, Settings
 from benchmarks.timing import interleaved, ratios, seconds, spread
-from wolfe.attacks import Attack, AttackResult, CarliniWagner
-from wolfe.attacks.peers import AdvLibAttack, FoolboxAttack
+from wolfe.attacks import JMA, Attack, AttackResult
+from wolfe.attacks.linear_step import Solver
 from wolfe.classifier import ready_for_attack
-from wolfe.linear import Linearisation, least_norm
+from wolfe.linear import Linearisation, lazy_least_norm, least_norm
 from wolfe.models.folding import for_attack
 
 REFERENCE = "reference"
-ATTACK, SOLVE, RIVAL = "attack", "linearised solve", "Carlini-Wagner"
+ATTACK, SOLVE, RIVAL = "attack", "linearised solve", "rival"
 ITERATION = "seconds an iteration and image"
 _SEARCH, _STEP = 6, 0.5
 
@@ -45,8 +45,6 @@ def answer(settings: Settings) -> Answer:
         rows += _solve_rows(settings, outputs)
     for make in _cases(settings):
         rows += _attack_rows(settings, clock, make(), notes)
-    if ours.jma("lazy") is None:
-        notes.append(ours.NO_LAZY)
     return Answer(
         "speed", "Speed against a plain reference", pd.DataFrame(rows), _draw, notes + clock.left_out, (11, 6)
     )
@@ -70,14 +68,15 @@ def _attack_rows(settings: Settings, clock: Clock, case: Case, notes: list[str])
     alone = max(1, min(4, len(case.images), int(6.0 / max(1e-6, cost * iterations))))
     if not clock.allows(case.name, cost * iterations * rounds * (alone + 2 * len(case.images) / 3)):
         return []
-    parameters = {"step_size": _STEP, "max_iterations": iterations, "search_steps": _SEARCH}
+    parameters: dict[str, Any] = {"step_size": _STEP, "max_iterations": iterations, "search_steps": _SEARCH}
     folded = for_attack(case.classifier, case.images[:2]) if settings.device == "cpu" else case.classifier
     whole: dict[str, list[float]] = {REFERENCE: []}
     contestants = {REFERENCE: _timed_reference(case.part(alone), parameters, whole[REFERENCE])}
-    for solver in ("dense", "lazy"):
-        attack = ours.jma(solver, **parameters)
+    solvers: tuple[Solver, ...] = ("dense", "lazy")
+    for solver in solvers:
+        attack = JMA(solver=solver, **parameters)
         same = Case(case.name, folded, case.images, case.targets)
-        if attack is not None and ours.runs(f"JMA {solver}", attack, same.part(4), notes):
+        if trial.runs(f"JMA {solver}", attack, same.part(4), notes):
             whole[f"JMA {solver}"] = []
             contestants[f"JMA {solver}"] = _timed_attack(attack, same, alone, whole[f"JMA {solver}"])
     measured = interleaved(contestants, rounds, warm=[])
@@ -153,14 +152,11 @@ def _solve_rows(settings: Settings, outputs: int) -> list[dict[str, Any]]:
 
 def _lazy_solves(case: Case, folded: Any, device: str) -> dict[str, Callable[[], float]]:
     """Lazy solves: cold at the images, and warm half a step further on, from the cold solve's working set."""
-    solver = ours.lazy_solver()
-    if solver is None:
-        return {}
     region = case.classifier.encoding.region(case.targets)
 
     def solve(images: torch.Tensor, start: torch.Tensor | None) -> Any:
         local: Linearisation = folded.linearise(images)
-        return solver(local, local.values, region, start=start)
+        return lazy_least_norm(local, local.values, region, start=start)
 
     first = solve(case.images, None)
     step = first.solution.perturbation
@@ -174,48 +170,11 @@ def _lazy_solves(case: Case, folded: Any, device: str) -> dict[str, Callable[[],
 
 
 def _rival_rows(settings: Settings, notes: list[str]) -> list[dict[str, Any]]:
-    """An iteration of Carlini-Wagner, ours and peers', on the same network; the reference is the fastest peer."""
-    case = problems.classes(settings, 10, 16)
-    steps = settings.pick(5, 20)
-    common: dict[str, Any] = {"learning_rate": 0.01, "initial_constant": 1.0, "search_steps": 1}
-    attacks: dict[str, Attack] = {
-        "C&W of wolfe": CarliniWagner(max_iterations=steps, abort_early=False, **common),
-        "C&W of adv-lib": AdvLibAttack(
-            attack="carlini_wagner_l2",
-            options={"binary_search_steps": 1, "max_iterations": steps, "abort_early": False, "initial_const": 1.0},
-        ),
-        "C&W of foolbox": FoolboxAttack(
-            attack="L2CarliniWagnerAttack",
-            options={"binary_search_steps": 1, "steps": steps, "abort_early": False, "initial_const": 1.0},
-        ),
-    }
-    contestants: dict[str, Callable[[], float]] = {}
-    for name, attack in attacks.items():
-        if ours.runs(name, attack, case.part(1), notes):
-            contestants[name] = _per_iteration(attack, case, settings.device)
-    contestants["one forward and backward pass"] = lambda: _one_pass(case, settings.device)
-    measured = interleaved(contestants, settings.pick(2, 7), warm=[])
-    peers = [name for name in measured if name.startswith("C&W of") and "wolfe" not in name]
-    best = min(peers, key=lambda name: spread(measured[name]).median, default=None)
-    images = dict.fromkeys(measured, len(case.images))
-    return _rows(RIVAL, case.name, ITERATION, measured, images, best)
-
-
-def _per_iteration(attack: Attack, case: Case, device: str) -> Callable[[], float]:
-    def run() -> float:
-        results: list[AttackResult] = []
-        taken = seconds(lambda: results.append(attack(case.classifier, case.images, case.targets)), device)
-        return taken / max(1, int(results[0].vjps.sum()))
-
-    return run
-
-
-def _one_pass(case: Case, device: str) -> float:
-    def work() -> None:
-        inputs = case.images.detach().requires_grad_(True)
-        torch.autograd.grad(case.classifier(inputs).sum(), inputs)
-
-    return min(seconds(work, device) for _ in range(3)) / len(case.images)
+    """Iterations of the rivals, on the same network each."""
+    found = []
+    for case, measured, against in rivals.measures(settings, notes):
+        found += _rows(RIVAL, case.name, ITERATION, measured, dict.fromkeys(measured, len(case.images)), against)
+    return found
 
 
 def _rows(

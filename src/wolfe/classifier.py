@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from wolfe.encoding import Encoding
+from wolfe.linear.calibration import Calibration
 from wolfe.linear.jacobian import Linearisation
+from wolfe.precision import full_precision
 
 
 class Classifier(nn.Module):
@@ -23,6 +25,10 @@ class Classifier(nn.Module):
         encoding: what the logits mean.
         mean: per channel; 0 if left out.
         std: per channel, above 0; 1 if left out.
+
+    Attributes:
+        calibration: how products with its Jacobian are worked out where that was measured; None for the fixed rule,
+            which is the same on every machine.
 
     Raises:
         ValueError: a standard deviation is not positive, or mean and std differ in length.
@@ -47,6 +53,7 @@ class Classifier(nn.Module):
             raise ValueError(f"mean and std must have one value a channel each, got {len(mean)} and {len(std)}")
         self.net = net
         self.encoding = encoding
+        self.calibration: Calibration | None = None
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
@@ -74,9 +81,8 @@ class Classifier(nn.Module):
         Costs one forward pass; the products cost what they say.
         """
         own = getattr(self.net, "linearise", None)
-        if own is None:
-            return Linearisation(self, images)
-        local: Linearisation = own(images, self.normalise)
+        local: Linearisation = Linearisation(self, images) if own is None else own(images, self.normalise)
+        local.use(self.calibration)
         return local
 
     def logits_and_jacobian(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,14 +96,20 @@ class Classifier(nn.Module):
 
 @contextmanager
 def ready_for_attack(classifier: nn.Module) -> Iterator[None]:
-    """Evaluation mode and frozen parameters inside; every module and parameter as it was afterwards."""
+    """Evaluation mode, frozen parameters and full single precision inside; everything as it was afterwards.
+
+    An autocast region around a call does not reach the classifier; parameters keep their types. See
+    :func:`wolfe.precision.full_precision`.
+    """
     modes = [(module, module.training) for module in classifier.modules()]
     needs = [(parameter, parameter.requires_grad) for parameter in classifier.parameters()]
     classifier.eval()
     for parameter, _ in needs:
         parameter.requires_grad_(False)
+    devices = {"cpu", *(tensor.device.type for tensor in [*classifier.parameters(), *classifier.buffers()])}
     try:
-        yield
+        with full_precision(devices):
+            yield
     finally:
         for module, training in modes:
             module.training = training

@@ -143,12 +143,17 @@ def train(
     seed: Seed,
     device: Device = "auto",
     bottom: Annotated[Path | None, typer.Option(help="Folder of the VGG16 that an ensemble starts from.")] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure the fastest way to products with the Jacobian here.")
+    ] = False,
     quiet: Quiet = None,
 ) -> None:
     """Trains a classifier; one that was stopped goes on from its last checkpoint."""
     from wolfe.models import train_model
 
-    train_model(name, _read_map(spec), data, out, store, seed, _device(device), bottom=bottom, quiet=quiet)
+    train_model(
+        name, _read_map(spec), data, out, store, seed, _device(device), bottom=bottom, quiet=quiet, calibrated=calibrate
+    )
 
 
 @app.command("targets")

@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 
 class TargetRegion(ABC):
@@ -76,8 +75,10 @@ class ClassRegion(TargetRegion):
         """Rows `c_i - c_t` (B, j, n)."""
         others = self._others.gather(1, index)
         if self.codewords is None:
-            words = functional.one_hot(others, self.classes) - functional.one_hot(self.target, self.classes)[:, None]
-            return words.to(torch.get_default_dtype())
+            words = torch.zeros(*others.shape, self.classes, device=others.device)
+            ones = torch.ones_like(words[:, :, :1])
+            target = self.target[:, None, None].expand(-1, others.shape[1], 1)
+            return words.scatter_(2, others[:, :, None], ones).scatter_(2, target, -ones)
         return self.codewords[others] - self.codewords[self.target][:, None]
 
     def select(self, index: Tensor) -> ClassRegion:
@@ -106,7 +107,8 @@ class BitRegion(TargetRegion):
 
     def rows(self, index: Tensor) -> Tensor:
         """Rows `-s_j e_j` (B, j, n)."""
-        return -self.signs.gather(1, index)[:, :, None] * functional.one_hot(index, self.count)
+        empty = self.signs.new_zeros(*index.shape, self.count)
+        return empty.scatter_(2, index[:, :, None], -self.signs.gather(1, index)[:, :, None])
 
     def select(self, index: Tensor) -> BitRegion:
         """The region of some images."""

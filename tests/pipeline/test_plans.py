@@ -61,6 +61,17 @@ def test_a_value_on_the_command_line_changes_the_default_study(tmp_path: Path) -
     assert "The table is in results/mine/tables/jma_08" in run.text
 
 
+@pytest.mark.parametrize("calibrate", ["true", "false"])
+def test_a_calibration_is_an_output_of_training_where_the_study_wants_one(tmp_path: Path, calibrate: str) -> None:
+    config = ("--config", f'limits={{"calibrate": {calibrate}}}')
+    run = snakemake(tmp_path, "--dry-run", "table_one_hot", "--printshellcmds", "--quiet", "host", *config)
+    assert run.code == 0, run.text
+    wanted = calibrate == "true"
+    assert ("--calibrate" in run.text) == wanted
+    reasons = [line for line in run.text.splitlines() if "calibration.json" in line]
+    assert len(reasons) == 2 * wanted, "an output of the training, an input of the attacks"
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

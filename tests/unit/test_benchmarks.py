@@ -146,7 +146,7 @@ def images_of(method, setting, passes, distances, case="one"):
     return [
         {
             "case": case, "method": method, "setting": setting, "image": image, "success": l2 is not None,
-            "l2": 9.0 if l2 is None else l2, "passes": passes, "seconds": 0.5,
+            "l2": 9.0 if l2 is None else l2, "passes": passes, "seconds": 0.5, "gap": 0.01,
         }
         for image, l2 in enumerate(distances)
     ]  # fmt: skip

@@ -131,7 +131,9 @@ def test_train_hands_everything_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     options = [text for name, path in paths.items() for text in (f"--{name}", path)]
     assert call("train", "net", "--spec", "{}", "--seed", 1, "--device", "cpu", "--quiet", *options).exit_code == 0
     assert train.arguments == ("net", {}, paths["data"], paths["out"], paths["store"], 1, "cpu")
-    assert train.options == {"bottom": paths["bottom"], "quiet": True}
+    assert train.options == {"bottom": paths["bottom"], "quiet": True, "calibrated": False}
+    assert call("train", "net", "--spec", "{}", "--seed", 1, "--calibrate", *options).exit_code == 0
+    assert train.options["calibrated"]
 
 
 def test_targets_and_attack_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

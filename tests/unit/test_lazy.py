@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.autograd.function import once_differentiable
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.unit.test_linear import judge
@@ -327,13 +328,14 @@ def test_finished_images_are_not_carried_along():
 
 
 class BackwardOnly(torch.autograd.Function):
-    """Doubles its input; it has a backward pass but no forward derivative."""
+    """Doubles its input; it has a backward pass, but no forward derivative and no second one."""
 
     @staticmethod
     def forward(context: object, values: torch.Tensor) -> torch.Tensor:
         return 2 * values
 
     @staticmethod
+    @once_differentiable
     def backward(context: object, slopes: torch.Tensor) -> torch.Tensor:
         return 2 * slopes
 

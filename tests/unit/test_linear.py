@@ -1,5 +1,6 @@
 import doctest
 import importlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 from tests.conftest import ENCODINGS
-from wolfe.linear import dense_jacobian, least_norm
-from wolfe.linear import jacobian as dense
+from wolfe.linear import Linearisation, dense_jacobian, least_norm
+from wolfe.linear.calibration import FIXED
 from wolfe.linear.dual import _lawson_hanson, solve_dual
 from wolfe.region import BitRegion
 
@@ -157,16 +158,16 @@ def test_dense_jacobian_equals_autograd():
 
 
 @pytest.mark.parametrize("together", [1, 64, 200, 1 << 21])
-def test_rows_do_not_depend_on_how_many_are_taken_together(monkeypatch, together):
+def test_rows_do_not_depend_on_how_many_are_taken_together(together):
     torch.manual_seed(1)
     network = torch.nn.Sequential(
         torch.nn.Conv2d(1, 3, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Flatten(), torch.nn.Linear(3, 11)
     )
     images = torch.rand(5, 1, 4, 4)
     expected = torch.stack([torch.autograd.functional.jacobian(network, image[None])[0, :, 0] for image in images])
-    monkeypatch.setattr(dense, "_TOGETHER", together)
-    monkeypatch.setattr(dense, "_WORTHWHILE", 1)
-    _, jacobian = dense_jacobian(network, images)
+    local = Linearisation(network, images)
+    local.use(replace(FIXED, together=together, vectorised_from=1))
+    jacobian = local.jacobian()
     assert torch.allclose(jacobian, expected, atol=1e-6)
 
 

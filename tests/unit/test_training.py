@@ -228,6 +228,24 @@ def test_a_finished_training_is_not_repeated_unless_something_changed(data, tmp_
     assert sha256(tmp_path / "fourth" / FILES[0]) != sha256(tmp_path / "first" / FILES[0])
 
 
+def test_a_calibration_is_measured_kept_and_used_where_it_is_wanted(data, tmp_path):
+    spec = {**ONE_HOT, "training": {**TRAINING, "epochs": 1}}
+    arguments = ("one", spec, data / "single", tmp_path / "out", tmp_path / "store", SEED, "cpu")
+    train_model(*arguments, calibrated=True)
+    measured = read(tmp_path / "out", "calibration.json")
+    assert measured["device"] == "cpu"
+    assert load_classifier(tmp_path / "out").calibration.to_dict() == measured
+    outputs = read(tmp_path / "out", "run.json")["outputs"]
+    assert outputs["calibration.json"] == sha256(tmp_path / "out" / "calibration.json")
+    weights = sha256(tmp_path / "out" / FILES[0])
+    train_model(*arguments)
+    assert load_classifier(tmp_path / "out").calibration is None
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
+    assert sha256(tmp_path / "out" / FILES[0]) == weights
+    train_model(*arguments, calibrated=True)
+    assert read(tmp_path / "out", "calibration.json") == measured, "what is finished is not measured again"
+
+
 def test_training_stops_when_the_score_stalls(data, tmp_path):
     options = {**TRAINING, "schedule": "constant", "epochs": 12, "patience": 1, "learning_rate": 1e-9}
     train_model("one", {**ONE_HOT, "training": options}, data / "single", tmp_path / "o", tmp_path / "s", SEED, "cpu")

@@ -13,6 +13,7 @@ for batch in STUDY.batches:
         input:
             weights=f"{RESULTS}/models/{batch.model}/weights.safetensors",
             description=f"{RESULTS}/models/{batch.model}/classifier.json",
+            calibration=[f"{RESULTS}/models/{batch.model}/calibration.json"] if LIMITS["calibrate"] else [],
             card=f"{RESULTS}/data/{batch.dataset}/card.json",
             targets=f"{RESULTS}/targets/{batch.model}/{batch.targets}.parquet",
         output:

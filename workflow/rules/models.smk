@@ -11,6 +11,7 @@ rule train:
         metrics=f"{RESULTS}/models/{{model}}/metrics.json",
         training=f"{RESULTS}/models/{{model}}/training.csv",
         run=f"{RESULTS}/models/{{model}}/run.json",
+        calibration=[f"{RESULTS}/models/{{model}}/calibration.json"] if LIMITS["calibrate"] else [],
     log:
         f"{RESULTS}/logs/train/{{model}}.log",
     benchmark:
@@ -32,12 +33,13 @@ rule train:
         store=f"{RESULTS}/store",
         seed=STUDY.seed,
         device=LIMITS["device"],
+        calibrate="--calibrate" if LIMITS["calibrate"] else "",
         code=code_fingerprint("wolfe.models"),
     message:
         "Training {wildcards.model}"
     shell:
         "python -m wolfe --log {log:q} train {wildcards.model} --spec {params.spec:q} --data {params.data:q} "
-        "{params.bottom} --out {params.folder:q} --store {params.store:q} "
+        "{params.bottom} {params.calibrate} --out {params.folder:q} --store {params.store:q} "
         "--seed {params.seed} --device {params.device}"
 
 

@@ -92,6 +92,8 @@ class RefinedJMA(Attack):
             points, look = self._corrected(walk, model, points, walk.look_at(model.index, points))
             walk.move(model.index, points, look, model.everywhere(weights))
             walk.arrive(model.index[look.reached])
+            # What is left to do for those is not to be seen in the logits.
+            walk.work_on_outputs(model.index[~look.reached & (look.violations.amax(dim=1) <= 0)])
 
     def _unstick(self, walk: BoundaryWalk, index: Tensor) -> None:
         """Images whose linearised problem asks for no step: in the logits' region, or with no way on."""

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from wolfe.classifier import Classifier
 from wolfe.linear import LazySolution, LeastNormSolution, Linearisation, lazy_least_norm, least_norm
+from wolfe.linear.calibration import FIXED, in_force
 from wolfe.linear.lazy import foremost
 from wolfe.linear.shrinking import Products
 from wolfe.region import TargetRegion
@@ -20,12 +21,14 @@ from wolfe.region import TargetRegion
 _ROUNDING = 64
 
 Solver = Literal["auto", "dense", "lazy"]
-# What the lazy way takes the time of, in rows of a Jacobian worked out together: so much, and so much more for every
-# violated constraint (few are cheap, of many most are never active) or for every member of a working set that is known.
-# Medians of three networks (ViT, ResNet, Inception of 64x64 images, one core, 8 images a batch) with 16 to 100 outputs,
-# one-hot and with 2, 5 and 10 flipped labels: known sets of 3, 8, 13 and 22 took 12, 22, 33 and 50 rows' time, cold
-# starts 14 to 40 (two flips of 20 to 64 labels, one-hot) and with ten flips as long as the whole Jacobian.
-_COLD, _WARM, _MANY = (24.0, 2.0), (6.0, 2.2), 10
+# What the lazy way takes, in rows of a Jacobian and in Jacobian-vector products: so many of both, and so many more rows
+# for every violated constraint (few are cheap, of many most are never active) or for every member of a working set that
+# is known. Medians of three networks (ViT, ResNet, Inception of 64x64 images, one core, 8 images a batch; a product
+# took the time of 3 rows) with 16 to 100 outputs, one-hot and with 2, 5 and 10 flipped labels: known sets of 3, 8, 13
+# and 22 took 12, 22, 33 and 50 rows' time, cold starts 14 to 40 (two flips of 20 to 64 labels, one-hot) and with ten
+# flips as long as the whole Jacobian.
+_COLD_ROWS, _COLD_PUSHES, _COLD_EACH, _MANY = 15.0, 3.0, 2.0, 10
+_WARM_PUSHES, _WARM_EACH = 2.0, 2.2
 # Solves the problem of some images (b,) of a batch: their values (b, n), region, and slopes (b, n) of the values by the
 # logits, None for the logits themselves.
 _Solve = Callable[[Tensor, Tensor, TargetRegion, Tensor | None], LeastNormSolution]
@@ -55,7 +58,8 @@ class LinearSteps:
             return self._solver == "dense"
         violated = (self.classifier.encoding.region(self.targets[index]).violations(logits) > 0).sum(dim=1)
         known = (self._working[index] >= 0).sum(dim=1)
-        return logits.shape[1] <= float(_lazy_cost(violated, known).mean())
+        push_cost = in_force(self.classifier.calibration, logits.device).push_cost
+        return logits.shape[1] <= float(_lazy_cost(violated, known, push_cost).mean())
 
     def by_jacobian(self, logits: Tensor, jacobian: Tensor, index: Tensor) -> LeastNormSolution:
         """Solutions from logits (b, n) and Jacobians (b, n, *image)."""
@@ -142,6 +146,7 @@ class _Sloped:
 
     def __init__(self, local: Products, slopes: Tensor) -> None:
         self.local, self.slopes = local, slopes
+        self.push_cost: float = getattr(local, "push_cost", FIXED.push_cost)
 
     def rows(self, weights: Tensor) -> Tensor:
         """`w' J` (b, k, *image) for weights (b, k, n)."""
@@ -152,12 +157,13 @@ class _Sloped:
         return self.local.push(directions) * self.slopes
 
 
-def _lazy_cost(violated: Tensor, known: Tensor) -> Tensor:
+def _lazy_cost(violated: Tensor, known: Tensor, push_cost: float) -> Tensor:
     """What the lazy way should take (b,), in rows of a Jacobian.
 
     Args:
         violated: (b,) constraints that are violated where the problem is linearised.
         known: (b,) constraints of the working set from the problem before; 0 for none.
+        push_cost: of a Jacobian-vector product, in rows.
     """
-    cold = _COLD[0] + _COLD[1] * violated.clamp(max=_MANY)
-    return torch.where(known > 0, _WARM[0] + _WARM[1] * known, cold)
+    cold = _COLD_ROWS + _COLD_PUSHES * push_cost + _COLD_EACH * violated.clamp(max=_MANY)
+    return torch.where(known > 0, _WARM_PUSHES * push_cost + _WARM_EACH * known, cold)

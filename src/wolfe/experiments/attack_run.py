@@ -30,7 +30,7 @@ from wolfe.experiments.trace import JacobianTrace
 from wolfe.files import atomic_path, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
 from wolfe.models.folding import for_attack
-from wolfe.models.storage import load_classifier
+from wolfe.models.storage import CALIBRATION, load_classifier
 
 RECORDS, ADVERSARIALS, RUN = "records.parquet", "adversarials.safetensors", "run.json"
 TRACE = "trace.parquet"
@@ -117,6 +117,7 @@ def _prepare(
         depends_on={
             "weights": sha256(Path(model) / "weights.safetensors"),
             "classifier": sha256(Path(model) / "classifier.json"),
+            "calibration": _checksum(Path(model) / CALIBRATION),
             "data": sha256(Path(data) / "card.json"),
             "targets": sha256(targets),
             "seed": seed,
@@ -127,6 +128,10 @@ def _prepare(
         batch_size=batch_size,
         quiet=not sys.stderr.isatty() if quiet is None else quiet,
     )
+
+
+def _checksum(path: Path) -> str | None:
+    return sha256(path) if path.is_file() else None
 
 
 def _warm_up(bench: _Bench) -> None:

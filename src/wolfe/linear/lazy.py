@@ -83,7 +83,7 @@ def lazy_least_norm(
 
     Exact like `least_norm`. Its certificate covers all constraints, those of the working set in double precision and
     the others up to the rounding of one Jacobian-vector product. Nothing of size (B, k, n) is built, unless a layer of
-    the network has no forward derivative: then all rows are worked out.
+    the network has no derivative that such a product could be made of: then all rows are worked out.
 
     Args:
         local: products with J, a :class:`wolfe.linear.Linearisation`.

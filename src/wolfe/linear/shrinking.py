@@ -8,13 +8,18 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-# In units of a vector-Jacobian product of an image, vectorised with others: a Jacobian-vector product (2.8 to 4.5 in
-# four networks on one core), and what a pass costs however few images it has.
-_PUSH_COST, _FIXED = 3.0, 4
+from wolfe.linear.calibration import FIXED
+from wolfe.linear.memory import out_of_memory
+
+# In units of a vector-Jacobian product of an image: what a pass costs however few images it has.
+_FIXED = 4
 
 
 class Products(Protocol):
-    """Products with the Jacobian of a batch; see :class:`wolfe.linear.Linearisation`."""
+    """Products with the Jacobian of a batch; see :class:`wolfe.linear.Linearisation`.
+
+    An attribute `push_cost`, where there is one, says what `push` costs in rows.
+    """
 
     def rows(self, weights: Tensor) -> Tensor:
         """`w' J` (B, j, *image) for weights (B, j, n)."""
@@ -71,13 +76,13 @@ class ShrinkingProducts:
     def push(self, directions: Tensor, asked: Tensor) -> Tensor | None:
         """`J d` (b, n) for directions (b, *image), booked where it is asked for (b,).
 
-        None where a layer has no forward derivative.
+        None where a layer has no derivative for it.
         """
         try:
             pushed = self._local.push(self._spread(directions))[self._at()]
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:
+        except RuntimeError as error:
+            if out_of_memory(error):
+                raise
             return None
         self.jvps[self.place] += asked
         return pushed
@@ -94,7 +99,8 @@ class ShrinkingProducts:
     def _leave_out(self, count: int) -> None:
         """Leaves finished images out, if that costs less than to carry them through so many rows and a product."""
         idle = len(self._held) - len(self.place)
-        if self._again is not None and idle * (count + _PUSH_COST) > len(self.place) > 0:
+        push_cost = getattr(self._local, "push_cost", FIXED.push_cost)
+        if self._again is not None and idle * (count + push_cost) > len(self.place) > 0:
             self._local, self._held = self._around(self.place), self.place
 
     def _around(self, place: Tensor) -> Products:

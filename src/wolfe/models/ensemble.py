@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wolfe.linear import Linearisation
+from wolfe.linear.memory import allocated
 from wolfe.models.vgg import (
     BOTTOM,
     DENSE,
@@ -150,11 +151,15 @@ class BranchLinearisation(Linearisation):
         normalise: what is done to images before they come in.
     """
 
+    _whole = False
+
     def __init__(self, ensemble: VGG16Ensemble, images: Tensor, normalise: Callable[[Tensor], Tensor]) -> None:
         self._function = lambda inputs: ensemble(normalise(inputs))
+        before = allocated(images.device)
         with torch.enable_grad():
             self._inputs = images.detach().requires_grad_(True)
             self._outputs = ensemble.bottom(normalise(self._inputs))
+            self._graph = allocated(images.device) - before
             expanded = self._outputs.detach().repeat(1, ensemble.outputs, 1, 1).requires_grad_()
             logits = ensemble._branch_logits(expanded)
             (by_features,) = torch.autograd.grad(logits.sum(), expanded)

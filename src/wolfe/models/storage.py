@@ -1,4 +1,7 @@
-"""Classifiers on disk: `weights.safetensors` and `classifier.json`, whole or absent, never unpickled."""
+"""Classifiers on disk: `weights.safetensors`, `classifier.json` and, where there is one, `calibration.json`.
+
+Each is whole or absent; nothing is unpickled.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,12 @@ from safetensors.torch import load_file, save_file
 from wolfe.classifier import Classifier
 from wolfe.encoding import encoding_from_dict
 from wolfe.files import atomic_path, checked, read_json, sha256, write_json
+from wolfe.linear.calibration import Calibration
 from wolfe.models.networks import build_network
 
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "classifier.json"
+CALIBRATION = "calibration.json"
 _NEEDED = ("network", "encoding", "mean", "std", "image_shape", "weights_sha256")
 
 
@@ -43,6 +48,26 @@ def save_classifier(classifier: Classifier, folder: Path, description: dict[str,
     )
 
 
+def save_calibration(calibration: Calibration, folder: Path) -> None:
+    """Writes what was measured beside a classifier's weights."""
+    write_json(Path(folder) / CALIBRATION, calibration.to_dict())
+
+
+def load_calibration(folder: Path) -> Calibration | None:
+    """Reads what was measured; None where nothing was.
+
+    Raises:
+        ValueError: the file is damaged; the message names it.
+    """
+    path = Path(folder) / CALIBRATION
+    if not path.is_file():
+        return None
+    try:
+        return Calibration.from_dict(read_json(path))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it, or train again") from error
+
+
 def load_description(folder: Path) -> dict[str, Any]:
     """Reads `classifier.json`.
 
@@ -64,12 +89,13 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
     """Loads a classifier in evaluation mode, its parameters frozen, once the weights' checksum is verified.
 
     Args:
-        folder: with `weights.safetensors` and `classifier.json`.
+        folder: with `weights.safetensors`, `classifier.json` and, where it was calibrated, `calibration.json`.
         device: "cpu", "cuda" or "auto" (cuda where there is one).
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: the weights were changed or do not fit the network; the message names the file.
+        ValueError: the weights were changed or do not fit the network, or the calibration is damaged; the message
+            names the file.
     """
     folder = Path(folder)
     description = load_description(folder)
@@ -83,6 +109,7 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
     except RuntimeError as error:
         raise ValueError(f"{weights} does not fit the network in {folder / DESCRIPTION}") from error
     classifier = Classifier(net, encoding, description["mean"], description["std"])
+    classifier.calibration = load_calibration(folder)
     return classifier.to(resolve_device(device)).eval().requires_grad_(False)
 
 

@@ -20,19 +20,22 @@ from wolfe.data.image_set import load_card, open_split
 from wolfe.encoding import Codebook, Encoding, MultiLabel, OneHot, hadamard
 from wolfe.files import atomic_path, checked, read_json, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
+from wolfe.models.calibrating import calibrate
 from wolfe.models.evaluation import evaluate
 from wolfe.models.feed import Batches, Feed
 from wolfe.models.fitting import fit, wants_quiet
-from wolfe.models.folding import channels_side_by_side
+from wolfe.models.folding import channels_side_by_side, for_attack
 from wolfe.models.frozen_features import FeatureFeed, FrozenFeatures, head_of
 from wolfe.models.learner import EpochLog, Learner, TrainingOptions
 from wolfe.models.networks import build_network, takes_bottom, with_backbone
 from wolfe.models.storage import (
+    CALIBRATION,
     DESCRIPTION,
     WEIGHTS,
     load_classifier,
     load_description,
     resolve_device,
+    save_calibration,
     save_classifier,
 )
 from wolfe.seeding import seed_for
@@ -40,6 +43,8 @@ from wolfe.seeding import seed_for
 LOSSES = {"one_hot": "cross_entropy", "codebook": "hinge", "multi_label": "binary_cross_entropy"}
 OUTPUTS = (WEIGHTS, DESCRIPTION, "metrics.json", "training.csv")
 _SPLITS = ("train", "validation", "test")
+# Images that a calibration is measured with: as many as an attack takes together if nothing else is said.
+_TOGETHER = 32
 
 
 def train_model(
@@ -52,11 +57,12 @@ def train_model(
     device: str = "auto",
     bottom: Path | None = None,
     quiet: bool | None = None,
+    calibrated: bool = False,
 ) -> None:
     """Trains a classifier, or takes the finished one from the store.
 
-    Writes `weights.safetensors`, `classifier.json`, `metrics.json`, `training.csv` and `run.json` (checksums of
-    the others, versions, seconds).
+    Writes `weights.safetensors`, `classifier.json`, `metrics.json`, `training.csv`, `calibration.json` where that is
+    wanted, and `run.json` (checksums of the others, versions, seconds).
 
     Args:
         name: its name in the study.
@@ -69,30 +75,38 @@ def train_model(
         device: "cpu", "cuda" or "auto".
         bottom: folder of the trained network whose layers an ensemble or a head on frozen features uses.
         quiet: no progress bar; None for none unless the output is a terminal.
+        calibrated: measure once which way to products with the Jacobian is the fastest here; attacks then go it.
 
     Raises:
         FileNotFoundError: the data set or the bottom is missing.
         ValueError: the spec is wrong or a file was changed; the message says which and what is allowed.
     """
-    out, kept = Path(out), Path(store) / _key(name, spec, Path(data_folder), bottom, seed)
+    place = resolve_device(device)
+    measured = place if calibrated else None
+    out, kept = Path(out), Path(store) / _key(name, spec, Path(data_folder), bottom, seed, measured)
     if not _finished(kept / "classifier"):
         with atomic_path(kept / "classifier") as temporary:
-            place = resolve_device(device)
-            _train(name, spec, Path(data_folder), temporary, kept / "checkpoints", seed, place, bottom, quiet)
+            checkpoints = kept / "checkpoints"
+            _train(name, spec, Path(data_folder), temporary, checkpoints, seed, place, bottom, quiet, calibrated)
         shutil.rmtree(kept / "checkpoints", ignore_errors=True)
-    for file in (*OUTPUTS, "run.json"):
+    # One that was measured before would stay in force.
+    (out / CALIBRATION).unlink(missing_ok=True)
+    for file in (*read_json(kept / "classifier" / "run.json")["outputs"], "run.json"):
         with atomic_path(out / file) as temporary:
             shutil.copyfile(kept / "classifier" / file, temporary)
 
 
-def _key(name: str, spec: dict[str, Any], data_folder: Path, bottom: Path | None, seed: int) -> str:
-    """The hash of all that a trained classifier depends on."""
+def _key(
+    name: str, spec: dict[str, Any], data_folder: Path, bottom: Path | None, seed: int, measured: str | None
+) -> str:
+    """The hash of all that a trained classifier depends on; `measured` is the device of its calibration, if any."""
     parts = {
         "name": name,
         "spec": {key: value for key, value in spec.items() if key not in ("title", "stands_in", "bottom")},
         "data": load_card(data_folder)["checksums"],
         "bottom": load_description(bottom)["weights_sha256"] if bottom else None,
         "seed": seed,
+        "calibrated": measured,
         "code": code_fingerprint("wolfe.models.training"),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
@@ -118,6 +132,7 @@ def _train(
     device: str,
     bottom: Path | None,
     quiet: bool | None,
+    calibrated: bool,
 ) -> None:
     """Trains, measures and writes everything into a folder."""
     started = time.perf_counter()
@@ -143,6 +158,9 @@ def _train(
     }
     save_classifier(classifier, folder, description)
     log.write(folder / "training.csv")
+    if calibrated:
+        images = sets["test"].images(range(min(_TOGETHER, len(sets["test"])))).to(device)
+        save_calibration(calibrate(for_attack(classifier, images), images), folder)
     _write_metrics(folder, classifier, feeds, len(class_names), log, time.perf_counter() - started)
 
 
@@ -247,7 +265,7 @@ def _write_metrics(
     write_json(folder / "metrics.json", metrics)
     packages = ("torch", "lightning", "torchmetrics", "timm", "datasets", "safetensors", "numpy")
     run = {
-        "outputs": {file: sha256(folder / file) for file in OUTPUTS},
+        "outputs": {file: sha256(folder / file) for file in (*OUTPUTS, CALIBRATION) if (folder / file).is_file()},
         "versions": {"python": platform.python_version(), **{item: version(item) for item in packages}},
         "threads": torch.get_num_threads(),
         "device": str(classifier.device),

@@ -49,7 +49,7 @@ class Study:
         name: the study's name.
         title: its title, the name where it has none.
         seed: the seed of every random draw.
-        limits: device, images, shard_size, batch_size, time_limit, threads.
+        limits: device, images, shard_size, batch_size, time_limit, threads, calibrate.
         datasets: name to the study's entry.
         models: name to the study's entry.
         targets: (model, name of the target rule) to the rule with its parameters.
