@@ -30,7 +30,7 @@ Entry = tuple[str, str, Attack]
 
 def answer(settings: Settings) -> Answer:
     """Measures every attack that the clock allows on the trained classifiers."""
-    clock = Clock(settings.pick(95.0, 240.0))
+    clock = Clock(settings.pick(95.0, 480.0))
     notes = [
         "Passes: forward passes, vector-Jacobian and Jacobian-vector products of an image, on average; a peer's step "
         "is a forward and a backward pass. L2 over images in [0, 1]: medians in which failures count as infinite, "
@@ -101,7 +101,7 @@ def _entries(settings: Settings, case: Case) -> Iterator[Entry]:
         yield REFINED, f"{most} linearisations", RefinedJMA(max_iterations=most)
     solvers: tuple[Solver, ...] = ("dense", "lazy")
     for solver in solvers:
-        for step in settings.pick((1.0, 0.2), (1.0, 0.5, 0.2, 0.1, 0.05)):
+        for step in settings.pick((1.0, 0.2), (4.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05)):
             yield f"JMA {solver}", f"step {step:g}", JMA(solver=solver, step_size=step, max_iterations=cap)
     for runs, steps in settings.pick(((3, 20),), ((3, 30), (5, 60), (6, 150))):
         common: dict[str, Any] = {"search_steps": runs, "max_iterations": steps, "learning_rate": 0.05}
