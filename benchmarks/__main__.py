@@ -50,11 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name} ...", flush=True)
         try:
             answer = import_module(f"benchmarks.{name}").answer(settings)
+            write(answer, facts(settings, before), settings.out)
         except Exception:  # one question's trouble is not the others'
             traceback.print_exc()
             failed.append(name)
             continue
-        write(answer, facts(settings, before), settings.out)
         print(f"{name}: {time.perf_counter() - begin:.0f} s, {settings.out / name}.md", flush=True)
     print(write_goals(settings.out))
     if failed:

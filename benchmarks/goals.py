@@ -12,12 +12,14 @@ import pandas as pd
 from benchmarks import distortion, speed
 from benchmarks.answer import markdown, read, read_facts
 from benchmarks.rivals import FLOOR, OWN
-from benchmarks.timing import Spread, spread
+from benchmarks.timing import spread
 from wolfe.files import atomic_path
 
 MISSING = "not measured"
 # Medians of distances within this share of each other are level.
 _LEVEL = 1.02
+# The attacks that the one-hot goal names.
+_AGAINST = ("DDN", "FMN", "C&W", "ALMA", "FAB")
 Tables = Mapping[str, pd.DataFrame]
 
 
@@ -122,18 +124,22 @@ def _at_most(column: str, least: float, aim: float) -> Callable[[Tables], Findin
     return find
 
 
-def equal_passes(tables: Tables) -> Finding | None:
+def equal_passes(method: str) -> Callable[[Tables], Finding | None]:
     """The refined attack's median L2 over that of Algorithm 1 for no more passes, at the refined attack's budgets."""
-    words, medians, whole = [], [], True
-    for case, table in _cases(tables):
-        ratio, lazy = (spread(_at_equal_passes(table, method)) for method in (distortion.ALGORITHM, "JMA lazy"))
-        if math.isnan(ratio.median):
-            words.append(f"{case}: no budget to compare")
-            whole = False
-            continue
-        medians.append(ratio.median)
-        words.append(f"{case}: {ratio.median:.3g} ({ratio.low:.3g} to {ratio.high:.3g} over budgets){_beside(lazy)}")
-    return Finding("; ".join(words), max(medians) / 0.75, max(medians) / 0.6, whole) if medians else None
+
+    def find(tables: Tables) -> Finding | None:
+        words, medians, whole = [], [], True
+        for case, table in _cases(tables):
+            ratio = spread(_at_equal_passes(table, method))
+            if math.isnan(ratio.median):
+                words.append(f"{case}: no budget to compare")
+                whole = False
+                continue
+            medians.append(ratio.median)
+            words.append(f"{case}: {ratio.median:.3g} ({ratio.low:.3g} to {ratio.high:.3g} over budgets)")
+        return Finding("; ".join(words), max(medians) / 0.75, max(medians) / 0.6, whole) if medians else None
+
+    return find
 
 
 def _at_equal_passes(table: pd.DataFrame, method: str) -> list[float]:
@@ -144,41 +150,43 @@ def _at_equal_passes(table: pd.DataFrame, method: str) -> list[float]:
     return [l2 / float(rival["l2"]) for l2, rival in pairs if rival is not None]
 
 
-def _beside(lazy: Spread) -> str:
-    return "" if math.isnan(lazy.median) else f", {lazy.median:.3g} against lazy rows"
-
-
-def passes_to_best(tables: Tables) -> Finding | None:
+def passes_to_best(method: str) -> Callable[[Tables], Finding | None]:
     """Passes to be below Algorithm 1's least median L2 over all step sizes, over the passes that took it there."""
-    words, shares, whole = [], [], True
-    for case, table in _cases(tables):
-        refined = table[table["method"] == distortion.REFINED]
-        best, lazy = (
-            distortion.best_within(table[table["method"] == method], math.inf)
-            for method in (distortion.ALGORITHM, "JMA lazy")
-        )
-        if best is None or refined.empty:
-            words.append(f"{case}: nothing to compare")
-            whole = False
-            continue
-        share = _share(refined, float(best["l2"]), float(best["passes"]))
-        shares.append(share)
-        more = "" if lazy is None else f", {_share(refined, lazy['l2'], lazy['passes']):.3g} against lazy rows"
-        words.append(f"{case}: {share:.3g} of {best['passes']:.0f} passes (L2 {best['l2']:.3g}){more}")
-    return Finding("; ".join(words), max(shares) / 0.1, max(shares) / 0.05, whole) if shares else None
+
+    def find(tables: Tables) -> Finding | None:
+        words, shares, whole = [], [], True
+        for case, table in _cases(tables):
+            refined = table[table["method"] == distortion.REFINED]
+            best = distortion.best_within(table[table["method"] == method], math.inf)
+            if best is None or refined.empty:
+                words.append(f"{case}: nothing to compare")
+                whole = False
+                continue
+            share = _share(refined, float(best["l2"]), float(best["passes"]))
+            shares.append(share)
+            words.append(f"{case}: {share:.3g} of {best['passes']:.0f} passes (L2 {best['l2']:.3g})")
+        return Finding("; ".join(words), max(shares) / 0.1, max(shares) / 0.05, whole) if shares else None
+
+    return find
 
 
 def passes_to_peers(tables: Tables) -> Finding | None:
-    """Passes to be level with the peers' least median L2 on one-hot, over the passes of that peer."""
+    """Passes to be level with the peers' least median L2 on one-hot, over those of the first peer that is."""
     for _, table in _cases(tables):
         peers = table[table["method"].map(lambda name: name.endswith(distortion.PEERS))]
         refined = table[table["method"] == distortion.REFINED]
         best = distortion.best_within(peers, math.inf) if len(peers) else None
         if best is None or refined.empty:
             continue
-        share = _share(refined, _LEVEL * float(best["l2"]), float(best["passes"]))
-        words = f"{share:.3g} of the {best['passes']:.0f} passes of {best['method']} (L2 {best['l2']:.3g})"
-        return Finding(words, share / 0.25, share / 0.1)
+        level = _LEVEL * float(best["l2"])
+        first = peers[peers["l2"] <= level].sort_values("passes").iloc[0]
+        share = _share(refined, level, float(first["passes"]))
+        words = f"{share:.3g} of the {first['passes']:.0f} passes of {first['method']}"
+        words += f", both within 2 % of L2 {best['l2']:.3g}"
+        missing = [name for name in _AGAINST if not peers["method"].str.startswith(name).any()]
+        if missing:
+            words += f"; without {', '.join(missing)}"
+        return Finding(words, share / 0.25, share / 0.1, not missing)
     return None
 
 
@@ -209,7 +217,8 @@ def rivals(tables: Tables) -> Finding | None:
     if with_peers.empty:
         return None
     cost = float((1 / with_peers["ratio"]).max())
-    return Finding("; ".join(words), cost, cost / 0.8)
+    # Only what was held against a peer decides.
+    return Finding("; ".join(words), cost, cost / 0.8, len(with_peers) == len(rows))
 
 
 def on_h200(tables: Tables) -> Finding | None:
@@ -232,8 +241,11 @@ GOALS = (
     Goal("time outside the model", "<= 5 %", "<= 2 %", _at_most("outside", 0.05, 0.02)),
     Goal("wall time over the pass floor", "<= 1.3x", "<= 1.1x", _at_most("over_floor", 1.3, 1.1)),
     Goal("distortion at equal passes against Algorithm 1 with its best step for that budget",
-         "0.75 on all three encodings", "0.6", equal_passes),
-    Goal("passes to be below Algorithm 1's best at any step size", "a tenth", "a twentieth", passes_to_best),
+         "0.75 on all three encodings", "0.6", equal_passes(distortion.ALGORITHM)),
+    Goal("the same against Algorithm 1 with lazy rows", "0.75", "0.6", equal_passes(distortion.LAZY)),
+    Goal("passes to be below Algorithm 1's best at any step size", "a tenth", "a twentieth",
+         passes_to_best(distortion.ALGORITHM)),
+    Goal("the same against Algorithm 1 with lazy rows", "a tenth", "a twentieth", passes_to_best(distortion.LAZY)),
     Goal("one-hot: passes to be level with the best of DDN, FMN, C&W, ALMA, FAB at their long budgets",
          "a quarter", "a tenth", passes_to_peers),
     Goal("every rival's cost an iteration against the best peer's implementation of it", "<= 1.0x", "<= 0.8x", rivals),

@@ -27,6 +27,8 @@ from wolfe.seeding import torch_generator
 
 Matrix = NDArray[np.float64]
 OURS = "wolfe, batch"
+# What a residual that means no solution is drawn at.
+_UNSOLVED = 1e3
 _VALUES = 3072
 _KINDS = ("labels", "labels, half rank", "classes")
 
@@ -223,9 +225,9 @@ def _draw(figure: Figure, table: pd.DataFrame) -> None:
             }
             error = [part["median"] - part["low"], part["high"] - part["median"]]
             axes[0][column].errorbar(part["n"], part["median"], yerr=error, capsize=2, **style)
-            axes[1][column].plot(part["n"], part["worst_residual"].clip(lower=1e-17), **style)
+            axes[1][column].plot(part["n"], part["worst_residual"].clip(1e-17, _UNSOLVED), **style)
         axes[0][column].set(xscale="log", yscale="log", title=kind)
         axes[1][column].set(xscale="log", yscale="log", xlabel="outputs n")
     axes[0][0].set_ylabel("seconds a problem")
-    axes[1][0].set_ylabel("worst residual")
+    axes[1][0].set_ylabel(f"worst residual ({_UNSOLVED:g}: or more)")
     axes[0][0].legend(fontsize=7)

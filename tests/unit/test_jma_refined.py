@@ -36,6 +36,34 @@ def test_an_affine_network_is_left_at_the_nearest_point(affine):
     torch.testing.assert_close(norms(result.adversarials - images), norms(nearest), rtol=1e-3, atol=1e-9)
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.005, 0.02])
+@pytest.mark.parametrize("encoding", [ENCODINGS[name] for name in LINEAR], ids=LINEAR)
+def test_the_margin_is_taken_back(affine, margin):
+    """Image by image at the least norm but for a part of the margin, and without any margin too.
+
+    Where several constraints are active the way back to the original image meets one of them first.
+    """
+    classifier, images, targets = affine
+    logits, jacobian = classifier.logits_and_jacobian(images)
+    nearest = least_norm(jacobian, logits, classifier.encoding.region(targets)).perturbation
+    result = RefinedJMA(margin=margin)(classifier, images, targets)
+    assert result.success.all()
+    assert (norms(result.adversarials - images) <= (1.001 + 0.7 * margin) * norms(nearest) + 1e-9).all()
+
+
+def test_not_farther_than_algorithm_1_image_by_image(convolutional):
+    """But for a per cent; with tanh outputs there are several optima, and one image ends in a worse one."""
+    classifier, images, targets = convolutional
+    refined = RefinedJMA()(classifier, images, targets)
+    for step_size in (0.02, 0.1):
+        plain = JMA(step_size=step_size, max_iterations=300)(classifier, images, targets)
+        both = plain.success & refined.success
+        assert both.any()
+        ratio = norms(refined.adversarials - images)[both] / norms(plain.adversarials - images)[both]
+        assert ratio.median() <= 1.0
+        assert ratio.max() <= (1.15 if getattr(classifier.encoding, "activation", "") == "tanh" else 1.01)
+
+
 def test_the_box_is_part_of_the_problem():
     """x1 + x2 >= 1.5 from (0.9, 0.2): (0.9 + 0.2, 0.2 + 0.2) is beyond 1, so (1, 0.5)."""
     classifier = Classifier(Affine(torch.tensor([[1.0, 1.0]]), torch.tensor([-1.5])), MultiLabel(1)).double()

@@ -1,5 +1,6 @@
 import doctest
 import importlib
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -209,3 +210,35 @@ def test_dense_jacobian_of_a_network_that_ignores_its_images_is_zero():
     _, jacobian = dense_jacobian(lambda images: bias.expand(len(images), -1), torch.rand(2, 1, 4, 4))
     assert jacobian.shape == (2, 3, 1, 4, 4)
     assert jacobian.abs().max() == 0
+
+
+@pytest.mark.parametrize("place", ["jacobian", "values", "margin"])
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+def test_what_is_not_finite_stays_with_its_image(place, number):
+    jacobian = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0))
+    values, margin, region = -torch.ones(3, 2), torch.zeros(3, 2), BitRegion(torch.ones(3, 2))
+    expected = least_norm(jacobian, values, region, margin)
+    wrong = {"jacobian": jacobian.clone(), "values": values.clone(), "margin": margin.clone()}
+    wrong[place][1].view(-1)[0] = number
+    found = least_norm(wrong["jacobian"], wrong["values"], region, wrong["margin"])
+    assert found.converged.tolist() == [True, False, True]
+    assert found.residual[1] == math.inf and not found.infeasible.any()
+    assert (found.perturbation[1] == 0).all()
+    for image in (0, 2):
+        assert torch.equal(found.perturbation[image], expected.perturbation[image])
+
+
+def test_rows_of_very_different_size_are_rows_all_the_same():
+    """X >= 1e-12 by a row of 1e-12, y >= 1 by one of 1, z >= 1e-12 by one of 1e12."""
+    jacobian = torch.diag(torch.tensor([1e-12, 1.0, 1e12], dtype=torch.float64))[None]
+    values = torch.tensor([[-1e-24, -1.0, -1.0]], dtype=torch.float64)
+    found = least_norm(jacobian, values, BitRegion(torch.ones(1, 3)))
+    assert found.converged.all()
+    torch.testing.assert_close(found.perturbation[0].tolist(), [1e-12, 1.0, 1e-12], rtol=1e-6, atol=0)
+
+
+def test_a_region_of_another_size_is_named():
+    with pytest.raises(ValueError, match="do not fit the region"):
+        least_norm(torch.ones(1, 2, 4), torch.ones(1, 2), BitRegion(torch.ones(1, 3)))
+    with pytest.raises(ValueError, match="do not fit the region"):
+        least_norm(torch.ones(1, 2, 4), torch.ones(1, 2), BitRegion(torch.ones(2, 2)))

@@ -1,5 +1,7 @@
 """JMA's linearised problems: dense and lazy lead to the same images, and the books are kept."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -189,3 +191,26 @@ def test_a_batch_that_arrives_whole_leaves_no_problem_to_solve():
     result = attack(Classifier(Band(), MultiLabel(1)), images, torch.ones(2, 1, dtype=torch.long))
     assert result.success.all()
     assert result.first_success.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("images", "targets", "error", "message"),
+    [
+        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), [0, 1], TypeError, "float tensor"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.float64), [0, 1], TypeError, "float64, the classifier is torch.float32"),
+        (torch.full((2, 1, 8, 8), 200.0), [0, 1], ValueError, "divide grey levels by 255"),
+        (torch.full((2, 1, 8, 8), math.nan), [0, 1], ValueError, "NaN"),
+        (torch.zeros(2, 1, 8, 8), None, ValueError, "give targets"),
+        (torch.zeros(2, 1, 8, 8), [0, 7], ValueError, "class indices from 0 to 2"),
+    ],
+)
+def test_a_linear_step_says_what_is_wrong_with_its_input(images, targets, error, message):
+    classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), OneHot(3))
+    with pytest.raises(error, match=message):
+        JMA().linear_step(classifier, images, None if targets is None else torch.tensor(targets))
+
+
+@pytest.mark.parametrize("wrong", [{"search_steps": 2.5}, {"max_iterations": 10.0}, {"max_iterations": True}])
+def test_counts_are_whole_numbers(wrong):
+    with pytest.raises(ValueError, match="must be a whole number"):
+        JMA(**wrong)

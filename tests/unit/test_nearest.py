@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import LinearConstraint, minimize
 
-from wolfe.linear.nearest import nearest_point
+from wolfe.linear.nearest import _Dual, nearest_point
 
 
 def nearest(point, rows, bounds, low=0.0, high=1.0):
@@ -95,3 +95,39 @@ def test_batched_is_one_by_one():
         one = slice(image, image + 1)
         alone = nearest_point(point[one], rows[one], bounds[one], low[one], high[one])
         torch.testing.assert_close(together.point[one], alone.point, rtol=1e-6, atol=1e-8)
+
+
+def test_an_empty_problem_is_told_long_before_the_last_round(monkeypatch):
+    """The dual grows beyond what any point of the box could cost."""
+    rounds = []
+    newton = _Dual.newton
+    monkeypatch.setattr(_Dual, "newton", lambda self, *given: rounds.append(1) or newton(self, *given))
+    found = nearest([0.5, 0.5], [[1.0, 0.3], [-1.0, 0.2]], [-1.0, -1.0])
+    assert not found.converged.item() and len(rounds) < 15
+
+
+def test_single_precision_gives_the_same_points():
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randn(6, 4, 50, dtype=torch.float64, generator=generator)
+    point = torch.rand(6, 50, dtype=torch.float64, generator=generator)
+    bounds = (rows @ torch.rand(6, 50, 1, dtype=torch.float64, generator=generator))[:, :, 0]
+    low, high = torch.zeros_like(point), torch.ones_like(point)
+    exact = nearest_point(point, rows, bounds, low, high)
+    single = nearest_point(point.float(), rows.float(), bounds, low.float(), high.float(), 1e-5)
+    assert exact.converged.all() and single.converged.all()
+    assert single.point.dtype == torch.float32
+    torch.testing.assert_close(single.point.double(), exact.point, rtol=0, atol=1e-4)
+
+
+def test_it_may_begin_anywhere():
+    """From another problem's multipliers, or far from any, to the same point."""
+    generator = torch.Generator().manual_seed(2)
+    rows = torch.randn(4, 5, 30, dtype=torch.float64, generator=generator)
+    point = torch.rand(4, 30, dtype=torch.float64, generator=generator)
+    bounds = (rows @ torch.rand(4, 30, 1, dtype=torch.float64, generator=generator))[:, :, 0] - 0.1
+    low, high = torch.zeros_like(point), torch.ones_like(point)
+    cold = nearest_point(point, rows, bounds, low, high)
+    for start in (cold.multipliers * 1.3, torch.full_like(bounds, 5.0)):
+        warm = nearest_point(point, rows, bounds, low, high, start=start)
+        assert warm.converged.all()
+        torch.testing.assert_close(warm.point, cold.point, rtol=0, atol=1e-6)

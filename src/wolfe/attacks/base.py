@@ -121,6 +121,11 @@ class Attack(ABC):
     def __post_init__(self) -> None:
         if self.time_limit is not None:
             require_positive(self, "time_limit")
+        for part in fields(self):
+            value = getattr(self, part.name)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if part.type in ("int", "int | None") and not whole and value is not None:
+                raise ValueError(f"{type(self).__name__}: {part.name} must be a whole number, got {value!r}")
 
     @property
     def requires(self) -> tuple[str, ...]:
@@ -162,13 +167,14 @@ class Attack(ABC):
             targets: class indices (B,), or 0/1 label vectors (B, n).
             context: what some attacks need beside.
             progress: called as `progress(finished images, images)` now and then, and at the end.
-            batch_size: images in work at a time, which is what memory is needed for; None for all.
+            batch_size: images in work at a time, None for all: passes through the classifier take memory for so many.
+                A few copies of all images are kept beside.
 
         Returns:
             The adversarial images, the verdict and the costs.
 
         Raises:
-            TypeError: `images` is no float tensor.
+            TypeError: `images` is no float tensor, or not of the classifier's type.
             ValueError: images or targets of a wrong shape or range, NaN in the images, or a context that lacks
                 what the attack requires, an encoding it does not serve, or a batch size below 1.
         """
@@ -179,10 +185,10 @@ class Attack(ABC):
             )
         if targets is None:
             raise ValueError(f"{type(self).__name__} is a targeted attack: give targets")
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+            raise ValueError(f"batch_size must be a whole number, at least 1, got {batch_size!r}")
         self._check_context(context)
-        images = _checked_images(images).to(classifier.device)
+        images = checked_images(images, classifier)
         targets = classifier.encoding.check_targets(targets, len(images)).to(classifier.device)
         with ready_for_attack(classifier):
             if self.refills or batch_size is None or len(images) <= batch_size:
@@ -302,13 +308,21 @@ def require_choice(attack: Any, name: str, *allowed: str) -> None:
         raise ValueError(f"{type(attack).__name__}: {name} must be one of {', '.join(allowed)}, got {value!r}")
 
 
-def _checked_images(images: Tensor) -> Tensor:
+def checked_images(images: Tensor, classifier: Classifier) -> Tensor:
+    """Images (B, C, H, W) on the classifier's device, within [0, 1].
+
+    Raises:
+        TypeError: they are no float tensor, or not of the classifier's type.
+        ValueError: they have another shape or range, or are not finite.
+    """
     if not isinstance(images, Tensor) or not images.is_floating_point():
         kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"images must be a float tensor with values in [0, 1], got {kind} (uint8: divide by 255)")
+    if images.dtype != classifier.mean.dtype:
+        raise TypeError(f"images are {images.dtype}, the classifier is {classifier.mean.dtype}: convert one of them")
     if images.ndim != 4:
         raise ValueError(f"images must have the shape (batch, channels, height, width), got {tuple(images.shape)}")
-    images = images.detach()
+    images = images.detach().to(classifier.device)
     bad = (~images.flatten(1).isfinite().all(dim=1)).nonzero()[:, 0].tolist()
     if bad:
         raise ValueError(f"images hold NaN or infinity at batch positions {bad[:8]}: leave these images out")

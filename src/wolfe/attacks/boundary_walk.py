@@ -10,7 +10,7 @@ from torch import Tensor
 from wolfe.attacks.problem import Problem
 
 # In units of the spacing of numbers of the logits' type: a decision this near could fall otherwise in another batch.
-_ROUNDING = 64
+ROUNDING = 64
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class BoundaryWalk:
         encoding, region = self.problem.encoding, self.problem.region(index)
         outputs = encoding.outputs(logits).double()
         clearly = region.violations(outputs).amax(dim=1)
-        rounding = _ROUNDING * torch.finfo(logits.dtype).eps * outputs.abs().amax(dim=1)
+        rounding = ROUNDING * torch.finfo(logits.dtype).eps * outputs.abs().amax(dim=1)
         values = torch.where(self.in_outputs[index, None], outputs, logits.double())
         reached = self.problem.reached(logits, index) & (clearly < -rounding)
         return Look(logits, region.violations(values), reached)

@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from wolfe.attacks.base import Attack, require_at_least_zero, require_choice, require_positive
+from wolfe.attacks.base import Attack, checked_images, require_at_least_zero, require_choice, require_positive
 from wolfe.attacks.linear_step import LinearSteps, Solver
 from wolfe.attacks.problem import Problem
 from wolfe.classifier import Classifier, ready_for_attack
@@ -91,8 +91,14 @@ class JMA(Attack):
         """The first-order optimal perturbation of images (B, C, H, W), and its certificate.
 
         Not clipped to [0, 1]. The classifier is used in evaluation mode.
+
+        Raises:
+            TypeError: `images` is no float tensor, or not of the classifier's type.
+            ValueError: no targets, images or targets of a wrong shape or range, or NaN in the images.
         """
-        images = images.to(classifier.device)
+        images = checked_images(images, classifier)
+        if targets is None:
+            raise ValueError("JMA is a targeted attack: give targets")
         targets = classifier.encoding.check_targets(targets, len(images)).to(classifier.device)
         with ready_for_attack(classifier):
             steps = LinearSteps(classifier, targets, self.margin, self.solver)

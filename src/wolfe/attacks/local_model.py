@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from wolfe.attacks.boundary_walk import BoundaryWalk, Look, lengths
+from wolfe.attacks.boundary_walk import ROUNDING, BoundaryWalk, Look, lengths
 from wolfe.attacks.problem import Problem
 from wolfe.linear import Linearisation
 from wolfe.linear.finite import all_finite
@@ -19,6 +19,8 @@ from wolfe.linear.shrinking import ShrinkingProducts
 _NEARBY, _MOST = 0.05, 32
 # A projection may miss its half-spaces by this share of the margin: the network's curvature misses them by more.
 _PRECISION = 0.05
+# And by so many times the spacing of numbers of the perturbation's length.
+_ROUGH = 32
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class LocalModel:
         gram: their products (b, j, j), float64.
         place: which constraints (b, j) they are.
         present: (b, j) whether there is one.
-        depth: (b,), how far inside to aim, in units of the perturbation.
-        margin: (b, k), the same in units of the constraints.
+        accuracy: (b,), what a projection may miss a half-space by, as a distance.
+        margin: (b, k), how far inside to aim, in units of the constraints.
     """
 
     walk: BoundaryWalk
@@ -42,7 +44,7 @@ class LocalModel:
     gram: Tensor
     place: Tensor
     present: Tensor
-    depth: Tensor
+    accuracy: Tensor
     margin: Tensor
 
     def select(self, chosen: Tensor) -> LocalModel:
@@ -60,8 +62,7 @@ class LocalModel:
         bounds = (self.rows @ perturbations[:, :, None])[:, :, 0].double() - values
         bounds = torch.where(self.present, bounds, 1.0)
         box = self.walk.low[self.index], self.walk.high[self.index]
-        accuracy = _PRECISION * self.depth
-        return nearest_point(aim, self.rows, bounds, *box, accuracy, gram=self.gram, start=start)
+        return nearest_point(aim, self.rows, bounds, *box, self.accuracy, gram=self.gram, start=start)
 
     def gap(self, perturbations: Tensor, look: Look) -> Tensor:
         """By what share (b,) of its length the model would have a perturbation at the target shorter, 0 to 1.
@@ -121,8 +122,13 @@ def local_model(walk: BoundaryWalk, index: Tensor, margin: float) -> LocalModel:
     seen = seen.scatter(1, place, torch.where(present, size, torch.nan))
     walk.norms[index] = torch.where(seen.isnan(), walk.norms[index], seen)
     norms = walk.usual_norms(index)
-    depth = margin * _length(walk, index, norms)
-    return LocalModel(walk, index, rows, gram, place, present, depth, norms * depth[:, None])
+    length = _length(walk, index, norms)
+    depth = margin * length
+    # Without a margin rounding would decide on which side of a plane a point comes to lie.
+    values = walk.look.logits[index].double().abs().amax(dim=1, keepdim=True)
+    rounding = 2 * ROUNDING * torch.finfo(local.values.dtype).eps * values
+    accuracy = torch.maximum(_PRECISION * depth, _ROUGH * torch.finfo(walk.dtype).eps * length)
+    return LocalModel(walk, index, rows, gram, place, present, accuracy, norms * depth[:, None] + rounding)
 
 
 def _rows(

@@ -20,6 +20,7 @@ from wolfe.experiments.pictures import picture_of
 from wolfe.experiments.records import make_records
 from wolfe.experiments.references import References
 from wolfe.files import atomic_path, write_json
+from wolfe.models.folding import for_attack
 from wolfe.models.storage import load_classifier, load_description
 
 
@@ -64,7 +65,7 @@ def attack_image(
         reference_logits=_references(classifier, data, wanted) if needs_examples else None,
         label_graph=open_split(data, "test").label_graph if data else None,
     )
-    result = method(classifier, picture, wanted, context=context)
+    result = method(for_attack(classifier, picture.to(classifier.device)), picture, wanted, context=context)
     records = make_records(classifier, [image.name], picture, present, wanted, result, context.label_graph)
     record = records.iloc[0].to_dict()
     with atomic_path(out) as folder:

@@ -22,6 +22,8 @@ _RIDGE = 1e-13
 # The squared norm of the solution, in units of the largest distance to a single plane, is 1 / remainder - 1: beyond
 # a norm of 1e5 there is no solution; beyond 1e3 there is none if what was found does not hold.
 _NO_SOLUTION, _DOUBTFUL = 1e-10, 1e-6
+# The norm of a row that counts as none: below it divisions overflow. Rows of any other size are scaled to norm 1.
+_EMPTY = 1e-140
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def solve_dual(gram: Tensor, demand: Tensor, tolerance: float = TOLERANCE) -> Du
         no common point) the multipliers are 0 and `infeasible` is set.
     """
     scale = gram.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
-    empty = scale <= scale.amax(dim=1, keepdim=True) * 1e-14
+    empty = scale <= _EMPTY
     inverse = torch.where(empty, torch.zeros_like(scale), 1 / scale.clamp(min=1e-300))
     scaled = gram * inverse[:, :, None] * inverse[:, None, :]
     wanted = torch.where(empty, torch.zeros_like(demand), demand * inverse)

@@ -26,6 +26,8 @@ import torch
 from torch import Tensor
 
 from wolfe.linear.dual import TOLERANCE, solve_dual
+from wolfe.linear.finite import all_finite
+from wolfe.linear.memory import out_of_memory
 from wolfe.linear.products import gram_matrix, pull_back
 
 
@@ -51,9 +53,10 @@ class LeastNormSolution:
         multipliers: w (B, k), float64, at least 0; the certificate: delta = -J' R' w.
         residual: (B,) float64, the largest violation of the optimality conditions (feasibility and
             complementarity, in units of the rows' norms) relative to the largest demand.
+            Infinite where values, Jacobian or margin are not finite.
         infeasible: (B,) whether no perturbation meets the linearised constraints, or (of nearly contradicting ones)
             only one that is thousands of times larger than the distance to any single plane.
-        converged: (B,) whether the residual is below the solver's tolerance; False where infeasible.
+        converged: (B,) whether the residual is below the solver's tolerance; False where infeasible or not finite.
     """
 
     perturbation: Tensor
@@ -89,24 +92,40 @@ def least_norm(jacobian: Tensor, values: Tensor, region: Region, margin: float |
         The perturbations, in the type and shape of the images, and their certificate.
 
     Raises:
-        ValueError: the Jacobian and the values do not belong together.
+        ValueError: the Jacobian, the values and the region do not belong together.
     """
     if jacobian.shape[:2] != values.shape:
         raise ValueError(
             f"jacobian {tuple(jacobian.shape)} and values {tuple(values.shape)} differ in batch or outputs"
         )
     values = values.double()
-    rows = region.dense(values)
+    rows, demand = _constraints(region, values, margin)
     gram = rows @ gram_matrix(jacobian) @ rows.mT
-    demand = region.violations(values) + margin
+    finite = gram.isfinite().all(dim=2).all(dim=1) & demand.isfinite().all(dim=1) & all_finite(jacobian)
+    gram, demand = torch.where(finite[:, None, None], gram, 0.0), torch.where(finite[:, None], demand, 0.0)
     dual = solve_dual(gram, demand)
     delta, change = pull_back(jacobian, -region.pull(dual.multipliers))
     # The dual knows the rows by their products alone; what counts is where the perturbation leads.
     left = region.violations(values + change) + margin
     residual = torch.maximum(dual.residual, relative_violation(left, demand, gram))
+    residual = torch.where(finite, residual, torch.inf)
+    delta = torch.where(finite.view(-1, *[1] * (delta.ndim - 1)), delta, 0)
     return LeastNormSolution(
         delta, dual.multipliers, residual, dual.infeasible, dual.converged & (residual <= TOLERANCE)
     )
+
+
+def _constraints(region: Region, values: Tensor, margin: float | Tensor) -> tuple[Tensor, Tensor]:
+    """R (B, k, n) and `R v + margin` (B, k)."""
+    try:
+        rows, demand = region.dense(values), region.violations(values) + margin
+    except RuntimeError as error:
+        if out_of_memory(error):
+            raise
+        raise ValueError(f"values {tuple(values.shape)} do not fit the region or the margin: {error}") from error
+    if rows.shape[::2] != values.shape or demand.shape != rows.shape[:2]:
+        raise ValueError(f"values {tuple(values.shape)} do not fit the region {tuple(rows.shape)} or the margin")
+    return rows, demand
 
 
 def relative_violation(left: Tensor, demand: Tensor, gram: Tensor) -> Tensor:

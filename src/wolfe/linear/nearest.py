@@ -96,12 +96,12 @@ def nearest_point(
 def _solve(dual: _Dual, at: _At, tolerance: Tensor, rounds: int) -> NearestPoint:
     """Newton steps from a place, each for the images that are not there yet."""
     fresh = at.weights.amax(dim=1) <= 0
-    done = (dual.residual(at) <= tolerance) & ~fresh
+    done = ((dual.residual(at) <= tolerance) & ~fresh) | dual.impossible
     for step in range(rounds):
         # At first no value is held: a pixel of 0 or 1 would be, and may well have to move away from there.
         aim = dual.newton(at, fresh if step == 0 else torch.zeros_like(fresh))
         at = dual.climbed(at, torch.where(done[:, None], at.weights, aim))
-        done = dual.residual(at) <= tolerance
+        done = (dual.residual(at) <= tolerance) | dual.no_point(at)
         pending = (~done).nonzero()[:, 0]
         if len(pending) == 0:
             break
@@ -149,6 +149,9 @@ class _Dual:
         self.point, self.rows, self.low, self.high = point, rows, low, high
         self.norms = gram.diagonal(dim1=1, dim2=2).clamp(min=0).sqrt()
         empty = self.norms == 0
+        # The dual function never exceeds what the farthest point of the box costs, if there is a common point.
+        farthest = torch.maximum((point - low).abs(), (high - point).abs())
+        self.most = 0.5 * (1 + 1e-3) * torch.linalg.vector_norm(farthest, dim=1, dtype=torch.float64).square()
         self.impossible = (empty & (bounds < 0)).any(dim=1)
         self.bounds = torch.where(empty, 1.0, bounds)
         # H and the values F that it is for; at first all of them.
@@ -158,7 +161,7 @@ class _Dual:
         """The dual of some of the images."""
         parts = (self.point, self.rows, self.bounds, self.low, self.high, self._gram)
         chosen = _Dual(*(part[index] for part in parts))
-        chosen.norms, chosen.impossible = self.norms[index], self.impossible[index]
+        chosen.norms, chosen.impossible, chosen.most = self.norms[index], self.impossible[index], self.most[index]
         chosen.bounds, chosen._free = self.bounds[index], self._free[index]
         return chosen
 
@@ -178,6 +181,10 @@ class _Dual:
         left = at.slack / torch.where(self.norms > 0, self.norms, torch.inf)
         worst = torch.where(at.weights > 0, left.abs(), left.clamp(min=0)).amax(dim=1)
         return torch.where(self.impossible, torch.inf, worst)
+
+    def no_point(self, at: _At) -> Tensor:
+        """Whether (b,) it is certain that half-spaces and box have no common point."""
+        return self.impossible | (at.value > self.most + at.noise)
 
     def answer(self, at: _At, tolerance: Tensor) -> NearestPoint:
         """The point that belongs to the multipliers, and how well it fits."""

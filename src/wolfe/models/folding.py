@@ -58,7 +58,10 @@ def _pairs(network: nn.Module, images: Tensor) -> list[tuple[nn.BatchNorm2d, nn.
             pairs.append((module, convolution))
 
     hooks = [module.register_forward_hook(leave) for module in network.modules() if isinstance(module, nn.Conv2d)]
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    # One without statistics of its own takes the batch's, which no convolution can.
+    norms = [
+        module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.running_var is not None
+    ]
     hooks += [module.register_forward_pre_hook(enter) for module in norms]
     try:
         network(images)
