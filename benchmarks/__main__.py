@@ -66,7 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What the attacks cost and achieve.")
     parser.add_argument("questions", nargs="*", metavar="question", help=f"of {', '.join(QUESTIONS)}; all if none")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=1, help="of every library (default: 1)")
+    cores = os.cpu_count() or 1
+    parser.add_argument(
+        "--threads", type=int, default=cores, help=f"of every library (default: all cores, {cores} here)"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes and few rounds")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of tables and plots")
     parser.add_argument("--work", type=Path, default=Path("results/benchmark"), help="folder of data and networks")

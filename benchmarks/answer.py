@@ -109,7 +109,7 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, int) or value == 0 or math.isinf(value):
         return str(value)
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def _write(path: Path, text: str) -> None:

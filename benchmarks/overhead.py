@@ -76,7 +76,7 @@ def model_time(device: str) -> Iterator[ModelTime]:
 
 def answer(settings: Settings) -> Answer:
     """Measures JMA with dense and with lazy rows, and the refined attack, on three kinds of problem."""
-    clock = Clock(settings.pick(50.0, 100.0))
+    clock = Clock(settings.pick(50.0, 300.0))
     rows: list[dict[str, Any]] = []
     notes = [
         "Outside: the share of an attack's wall time that no pass through the model takes. Over the floor: wall time "
