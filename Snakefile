@@ -1,4 +1,4 @@
-# The workflow of a study: data, models, targets, attacks, tables, figures, report.
+# The workflow of a study: data, models, targets, attacks, transfer, tables, figures, report.
 #
 #   snakemake --cores all                                     the default study, config/embedded.yaml
 #   snakemake --cores all --configfile config/other.yaml      another study, never mixed with the default one
@@ -17,7 +17,7 @@ from snakemake.utils import min_version
 min_version("9.27")
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 from wolfe.fingerprint import code_fingerprint
-from wolfe.study import Study, StudyError, candidate_slugs, rows_needed, rule_graph
+from wolfe.study import Study, StudyError, candidate_slugs, rows_needed, rule_graph, transfer_runs
 
 # A `configfile:` is merged with what --configfile names: it is there for those who name nothing.
 if not workflow.overwrite_configfiles:
@@ -34,6 +34,7 @@ except StudyError as error:
 wildcard_constraints:
     dataset="|".join(STUDY.datasets),
     model="|".join(STUDY.models),
+    transfer="|".join(STUDY.transfers) or "none",
     table="|".join(STUDY.tables),
     figure="|".join(STUDY.figures) or "none",
 
@@ -43,6 +44,7 @@ include: "workflow/rules/targets.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/attacks.smk"
+include: "workflow/rules/transfer.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"

@@ -42,7 +42,11 @@ Data = Annotated[Path, typer.Option(help="Folder of a data set.")]
 Model = Annotated[Path, typer.Option(help="Folder of a trained model.")]
 Store = Annotated[Path, typer.Option(help="Folder where finished work is kept.")]
 Attacks = Annotated[
-    Path, typer.Option(help="Folder of the attack runs: attacks/<model>/<target rule>; attacks for a derived table.")
+    Path,
+    typer.Option(
+        help="Folder of the attack runs: attacks/<model>/<target rule>; attacks for a derived table, transfer for one "
+        "of transfer."
+    ),
 ]
 Quiet = Annotated[bool | None, typer.Option("--quiet/--progress", help="By default quiet where there is no terminal.")]
 
@@ -191,6 +195,22 @@ def attack_run(
     run_attacks(model, targets, data, entries, out, store, seed, place, shard_size, batch_size, quiet, time_limit)
 
 
+@app.command("transfer")
+@_one_line_errors
+def transfer(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of attack runs: attacks/<model>/<target rule>/<slug>.")],
+    model: Annotated[list[Path], typer.Option(help="Folder of a trained model; as often as there are models to ask.")],
+    data: Data,
+    out: Out,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a forward pass.")] = 128,
+) -> None:
+    """Asks other classifiers about the images of finished attack runs; nothing is attacked again."""
+    from wolfe.experiments.transfer import write_transfer
+
+    write_transfer(runs, model, data, out, _device(device), batch_size)
+
+
 @app.command("table")
 @_one_line_errors
 def table(
@@ -227,13 +247,13 @@ def figure(
     spec: Spec,
     out: Annotated[Path, typer.Option(help="Path without suffix; .pdf and .png are added.")],
     results: Annotated[
-        Path | None, typer.Option(help="Folder of the study's results, for figures of attacked images.")
+        Path | None, typer.Option(help="Folder of the study's results, for figures of attacked images or of transfer.")
     ] = None,
     geometry: Annotated[
         Path | None, typer.Option(help="What `wolfe geometry` wrote, for figures of the kind geometry.")
     ] = None,
 ) -> None:
-    """Draws a figure: attacked images, or the geometry of a target."""
+    """Draws a figure: attacked images, the geometry of a target, or a map of transfer."""
     from wolfe.report.figures import write_figure
 
     write_figure(_read_map(spec), results, geometry, out)
@@ -272,6 +292,9 @@ def _summary(table: dict[str, Any]) -> str:
         return f"{len(table['rows'])} rows on {table['model']}, {cut} cut by the budget"
     if table["kind"] == "variants":
         return f"{len(table['rows'])} variants of rows of other tables"
+    if table["kind"] == "transfer":
+        tables = sum(len(part["tables"]) for part in table["transfers"])
+        return f"transfer of the attacks of {tables} tables, in {len(table['transfers'])} sets of classifiers"
     return f"{table['kind']}, from {', '.join(part['table'] for part in table['parts'])}"
 
 

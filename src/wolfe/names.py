@@ -12,6 +12,9 @@ ATTACK_NAMES = {
     "ml_deepfool": "ML-DeepFool",
     "mla_lp": "MLA-LP",
     "sema_ml": "SemA-ML",
+    "gradient": "Gradient",
+    "ifgs": "IFGS",
+    "lbfgs": "L-BFGS",
 }
 
 

@@ -36,19 +36,31 @@ def test_a_geometry_needs_no_attack(tmp_path: Path) -> None:
     assert run.planned == expected, run.text
 
 
+def test_a_map_of_transfer_asks_each_set_of_classifiers_once(tmp_path: Path) -> None:
+    run = snakemake(tmp_path, "--dry-run", "figure_transfer_matrix")
+    jobs = {name for name in run.planned if name.startswith("attack_")}
+    assert jobs == {"attack_one_hot", "attack_codes", "attack_labels_1a", "attack_labels_1b"}, run.text
+    assert {name: run.planned[name] for name in ("transfer", "table", "transfer_figure", "train")} == {
+        "transfer": 2,
+        "table": 1,
+        "transfer_figure": 1,
+        "train": 4,
+    }
+
+
 def test_an_ensemble_brings_the_network_it_starts_from(tmp_path: Path) -> None:
     assert snakemake(tmp_path, "--dry-run", "figure_codes").planned["train"] == 2
 
 
 def test_without_a_study_the_default_one_is_planned(tmp_path: Path) -> None:
     run = snakemake(tmp_path, "--dry-run", study=None)
-    assert (run.planned["train"], run.planned["table"]) == (11, 23)
+    assert (run.planned["train"], run.planned["table"]) == (11, 24)
     assert "results/embedded/report.html" in run.text
 
 
 def test_studies_do_not_mix(tmp_path: Path) -> None:
     run = snakemake(tmp_path, "--dry-run")
-    assert run.planned["table"] == 7
+    assert run.planned["table"] == 8
     assert "embedded" not in run.text
     assert "digits_vgg16" not in run.text
 

@@ -10,12 +10,15 @@ from tests.conftest import Affine, Small
 from wolfe import Classifier, Codebook, MultiLabel, OneHot
 from wolfe.attacks import (
     ATTACKS,
+    IFGS,
     JMA,
+    LBFGS,
     LOTS,
     MLALP,
     CarliniWagner,
     Context,
     ECOCAttack,
+    GradientAttack,
     MLCarliniWagner,
     MLDeepFool,
     Observation,
@@ -37,6 +40,9 @@ ALL = {
     "ml_deepfool": MLDeepFool(),
     "mla_lp": MLALP(),
     "sema_ml": SemAML(epsilon=0.3, step_size=0.1, max_iterations=100),
+    "gradient": GradientAttack(step_length=0.1),
+    "ifgs": IFGS(radius=60, grey_levels=3, max_iterations=30, stop_at_success=True),
+    "lbfgs": LBFGS(initial_constant=1.0, search_steps=3, max_iterations=6),
 }
 
 
@@ -172,7 +178,7 @@ def test_results_do_not_depend_on_how_many_images_are_in_work(convolutional, att
     assert torch.allclose(few.adversarials, together.adversarials, atol=5e-3)
     assert {of for _, of in told} == {len(images)} and told[-1][0] == len(images)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number, at least 1"):
         attack(classifier, images, targets, context=context, batch_size=0)
 
 

@@ -79,7 +79,7 @@ def test_missing_context_is_named():
         (lambda: CarliniWagner(confidence=-1), "confidence must be a number >= 0"),
         (lambda: ECOCAttack(factor=0), "factor must be > 0"),
         (lambda: LOTS(samples=0), "samples must be > 0"),
-        (lambda: build({"attack": "deepfool"}), "unknown attack 'deepfool': carlini_wagner, ecoc_attack, jma"),
+        (lambda: build({"attack": "deepfool"}), "unknown attack 'deepfool': carlini_wagner, ecoc_attack, gradient"),
         (lambda: build({"attack": "jma", "step_sise": 1}), "no parameter 'step_sise'.*step_size"),
         (lambda: Classifier(torch.nn.Identity(), OneHot(2), std=[0.0]), "std must be positive"),
         (lambda: Classifier(torch.nn.Identity(), OneHot(2), [0.1, 0.2], [1.0, 1.0, 1.0]), "one value a channel"),

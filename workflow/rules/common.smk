@@ -49,6 +49,9 @@ def row_files(model, targets, rows, file):
 def table_records(wildcards):
     """The records that a table sums up; for the rank of the Jacobian what was observed at every step too."""
     table = STUDY.tables[wildcards.table]
+    if table["kind"] == "transfer":
+        names = [transfer["name"] for transfer in table["transfers"]]
+        return [f"{RESULTS}/transfer/{name}/{file}" for name in names for file in ("records.parquet", "run.json")]
     files = ["records.parquet", *(["trace.parquet"] if table["kind"] == "jacobian_rank" else [])]
     needed = rows_needed(table)
     return [name for model, rule, row in needed for file in files for name in row_files(model, rule, [row], file)]
@@ -64,6 +67,8 @@ def published_of(wildcards):
 def attacks_folder(wildcards):
     """Where a table's rows lie: in one folder, or, for a table that is made from others, in several below it."""
     table = STUDY.tables[wildcards.table]
+    if table["kind"] == "transfer":
+        return os.path.join(RESULTS, "transfer")
     own = [table["model"], table["targets"]] if table["kind"] == "attacks" else []
     return os.path.join(RESULTS, "attacks", *own)
 
@@ -78,6 +83,21 @@ def figure_input(wildcards):
         "images": sum((row_files(*place, "adversarials.safetensors") for place in places), []),
         "descriptions": sorted({f"{RESULTS}/models/{table['model']}/classifier.json" for table, _ in shown}),
         "cards": sorted({f"{RESULTS}/data/{table['dataset']}/card.json" for table, _ in shown}),
+    }
+
+
+def transfer_input(wildcards):
+    """The runs, the classifiers and the data set of a transfer."""
+    transfer = STUDY.transfers[wildcards.transfer]
+    models = [model["name"] for model in transfer["models"]]
+    folders = [f"{RESULTS}/attacks/{model}/{targets}/{slug}" for model, targets, slug in transfer_runs(transfer)]
+    return {
+        "runs": [f"{folder}/run.json" for folder in folders],
+        "records": [f"{folder}/records.parquet" for folder in folders],
+        "images": [f"{folder}/adversarials.safetensors" for folder in folders],
+        "weights": [f"{RESULTS}/models/{model}/weights.safetensors" for model in models],
+        "descriptions": [f"{RESULTS}/models/{model}/classifier.json" for model in models],
+        "card": f"{RESULTS}/data/{transfer['dataset']}/card.json",
     }
 
 

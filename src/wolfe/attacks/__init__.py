@@ -11,8 +11,11 @@ from typing import Any
 from wolfe.attacks.base import Attack, AttackResult, Context, Status
 from wolfe.attacks.carlini_wagner import CarliniWagner
 from wolfe.attacks.ecoc_attack import ECOCAttack
+from wolfe.attacks.gradient import GradientAttack
+from wolfe.attacks.ifgs import IFGS
 from wolfe.attacks.jma import JMA
 from wolfe.attacks.jma_refined import RefinedJMA
+from wolfe.attacks.lbfgs import LBFGS
 from wolfe.attacks.lots import LOTS
 from wolfe.attacks.ml_carlini_wagner import MLCarliniWagner
 from wolfe.attacks.ml_deepfool import MLDeepFool
@@ -30,11 +33,16 @@ ATTACKS: dict[str, type[Attack]] = {
     "ml_deepfool": MLDeepFool,
     "mla_lp": MLALP,
     "sema_ml": SemAML,
+    "gradient": GradientAttack,
+    "ifgs": IFGS,
+    "lbfgs": LBFGS,
 }
 
 __all__ = [
     "ATTACKS",
+    "IFGS",
     "JMA",
+    "LBFGS",
     "LOTS",
     "MLALP",
     "Attack",
@@ -42,6 +50,7 @@ __all__ = [
     "CarliniWagner",
     "Context",
     "ECOCAttack",
+    "GradientAttack",
     "MLCarliniWagner",
     "MLDeepFool",
     "Observation",

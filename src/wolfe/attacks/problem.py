@@ -29,6 +29,8 @@ class Observation:
         images: (b, C, H, W), as they are at this step.
         logits: theirs, (b, n).
         jacobian: of the logits by the image (b, n, C, H, W), from attacks that work it out.
+        gradient: what the step follows (b, C, H, W), before it is given a length: minus the gradient of the loss, or
+            its sign; from attacks that go by one.
     """
 
     step: int | Tensor
@@ -36,6 +38,7 @@ class Observation:
     images: Tensor
     logits: Tensor
     jacobian: Tensor | None = None
+    gradient: Tensor | None = None
 
 
 class Problem:
@@ -205,13 +208,19 @@ class Problem:
         self.result[index] = images
 
     def observe(
-        self, step: int | Tensor, index: Tensor, images: Tensor, logits: Tensor, jacobian: Tensor | None = None
+        self,
+        step: int | Tensor,
+        index: Tensor,
+        images: Tensor,
+        logits: Tensor,
+        jacobian: Tensor | None = None,
+        gradient: Tensor | None = None,
     ) -> None:
         """Tells the observer, if there is one; its time is not the attack's."""
         if self.context.observer is None:
             return
         begin = time.perf_counter()
-        self.context.observer(Observation(step, index, images, logits, jacobian))
+        self.context.observer(Observation(step, index, images, logits, jacobian, gradient))
         self._clock += time.perf_counter() - begin
 
     def tick(self, index: Tensor) -> Tensor:

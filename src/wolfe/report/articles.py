@@ -15,6 +15,7 @@ from wolfe.report.geometry import geometry_caption, read_geometry
 from wolfe.report.grid import Column, groups_of, rows_of
 from wolfe.report.records import RowRecords
 from wolfe.report.tables import columns, read_table
+from wolfe.report.transfer_map import read_transfer_table, transfer_caption
 from wolfe.report.words import caption, remark, sentence, table_name
 
 
@@ -127,7 +128,7 @@ def figure_article(figure: Mapping[str, Any], tables: Mapping[str, Any], results
     path = results / "figures" / f"{figure['name']}.png"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: make this figure first")
-    text = _geometry_text(figure, tables, results) if _is_geometry(figure) else _examples_text(figure, tables, results)
+    text = _TEXTS[figure.get("kind", "examples")](figure, tables, results)
     return {
         "name": figure["name"],
         "label": table_name(figure["name"], "Figure"),
@@ -135,10 +136,6 @@ def figure_article(figure: Mapping[str, Any], tables: Mapping[str, Any], results
         "caption": text.removeprefix(f"{sentence(str(figure['title']))} "),
         "source": "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode(),
     }
-
-
-def _is_geometry(figure: Mapping[str, Any]) -> bool:
-    return bool(figure.get("kind") == "geometry")
 
 
 def _geometry_text(figure: Mapping[str, Any], tables: Mapping[str, Any], results: Path) -> str:
@@ -151,6 +148,14 @@ def _examples_text(figure: Mapping[str, Any], tables: Mapping[str, Any], results
     shown = select_parts(parts, results)
     cards = [read_json(results / "data" / part["table"]["dataset"] / "card.json") for part in parts]
     return examples_caption({**figure, "parts": parts}, shown, [card["class_names"] for card in cards])
+
+
+def _transfer_text(figure: Mapping[str, Any], tables: Mapping[str, Any], results: Path) -> str:
+    figure = _with_table(figure, tables)
+    return transfer_caption(figure, read_transfer_table(figure, results))
+
+
+_TEXTS = {"geometry": _geometry_text, "examples": _examples_text, "transfer": _transfer_text}
 
 
 def _with_table(entry: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:

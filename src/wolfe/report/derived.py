@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from wolfe.report import jacobian_rank, one_step, variants
+from wolfe.report import jacobian_rank, one_step, transfer, variants
 from wolfe.report.grid import Column, read_csv, to_latex, to_markdown, write_csv, write_text
 from wolfe.report.words import sentence, stands_in
 
@@ -32,6 +32,9 @@ _TEXTS = (
     "base_label",
     "variant_slug",
     "variant_label",
+    "set",
+    "other",
+    "other_encoding",
 )
 """Columns of derived tables that hold words, whatever they look like."""
 
@@ -41,8 +44,9 @@ class Kind:
     """How tables of one kind are made.
 
     Attributes:
-        lines: from the spec and the folder `attacks` to the full table, one line for each of `places`.
-        places: from the spec to (table, slug of the row) of each line.
+        lines: from the spec and the folder `attacks` (`transfer` for tables of transfer) to the full table, one line
+            for each of `places`.
+        places: from the spec to (table, slug of the row, or attack for tables of transfer) of each line.
         columns: what readers see of a table.
         reading: how to read a table: the end of its caption.
         findings: what follows from a table, one paragraph each; the first one opens.
@@ -57,17 +61,25 @@ class Kind:
 
 KINDS = {
     name: Kind(module.lines, module.places, module.columns, module.reading, module.findings)
-    for name, module in (("one_step", one_step), ("jacobian_rank", jacobian_rank), ("variants", variants))
+    for name, module in (
+        ("one_step", one_step),
+        ("jacobian_rank", jacobian_rank),
+        ("variants", variants),
+        ("transfer", transfer),
+    )
 }
+_ROW = {"variants": "variant_slug", "transfer": "attack"}
+"""The column that says which row a line is about, where it is not `slug`."""
 
 
 def write_derived(spec: Mapping[str, Any], attacks: Path, out: Path) -> None:
     """Writes a derived table as `<out>.csv`, `<out>.md` and `<out>.tex`.
 
     Args:
-        spec: the resolved table: name, title, kind, stands_in, and `parts` (tables with their JMA rows) or `rows`
-            (variants).
-        attacks: the folder `attacks`, which holds `<model>/<rule>/<slug>`.
+        spec: the resolved table: name, title, kind, stands_in, and `parts` (tables with their JMA rows), `rows`
+            (variants) or `transfers`.
+        attacks: the folder `attacks`, which holds `<model>/<rule>/<slug>`; for tables of transfer the folder
+            `transfer`, which holds `<set of classifiers>`.
         out: the files' common stem.
 
     Raises:
@@ -92,9 +104,9 @@ def read_derived(spec: Mapping[str, Any], path: Path) -> pd.DataFrame:
         ValueError: it is no such table, or one of another study.
     """
     table = read_csv(path, _TEXTS)
-    slug = "variant_slug" if spec["kind"] == "variants" else "slug"
-    missing = [name for name in ("table", slug) if name not in table]
-    if missing or list(zip(table["table"], table[slug], strict=True)) != KINDS[spec["kind"]].places(spec):
+    row = _ROW.get(spec["kind"], "slug")
+    missing = [name for name in ("table", row) if name not in table]
+    if missing or list(zip(table["table"], table[row], strict=True)) != KINDS[spec["kind"]].places(spec):
         raise ValueError(f"{path} holds other rows than the study: make this table again")
     return table
 

@@ -1,4 +1,4 @@
-"""Figures: one image under several attacks, with its perturbations, labels, distortion and time."""
+"""Figures of every kind; here one image under several attacks, with its perturbations, labels, distortion and time."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from wolfe.report.drawing import GREY, INK, MOST_COLUMNS, RED, Block, Line, Pane
 from wolfe.report.examples import Example, select_parts
 from wolfe.report.geometry import draw_geometry, read_geometry
 from wolfe.report.records import label_indices
+from wolfe.report.transfer_map import draw_transfer
 from wolfe.report.words import scientific, significant, table_name
 
 _TOLERANCE = 0.01
 
 
 def write_figure(spec: Mapping[str, Any], results: Path | None, geometry: Path | None, out: Path) -> None:
-    """Writes a figure of any kind; see `write_examples` and `geometry.draw_geometry`.
+    """Writes a figure of any kind; see `write_examples`, `geometry.draw_geometry` and `transfer_map.draw_transfer`.
 
     Args:
         spec: the figure.
-        results: `results/<study>`, needed by the kind "examples".
+        results: `results/<study>`, needed by the kinds "examples" and "transfer".
         geometry: what was measured, needed by the kind "geometry".
         out: the files' common stem.
 
@@ -34,7 +35,11 @@ def write_figure(spec: Mapping[str, Any], results: Path | None, geometry: Path |
         ValueError: the kind is unknown, or what it needs is not given.
     """
     kind = spec.get("kind", "examples")
-    needed = {"examples": ("results", results), "geometry": ("geometry", geometry)}
+    needed = {
+        "examples": ("results", results),
+        "geometry": ("geometry", geometry),
+        "transfer": ("results", results),
+    }
     if kind not in needed:
         raise ValueError(f"figure {spec['name']!r}: unknown kind {kind!r}; there are {', '.join(needed)}")
     option, place = needed[kind]
@@ -42,6 +47,8 @@ def write_figure(spec: Mapping[str, Any], results: Path | None, geometry: Path |
         raise ValueError(f"figure {spec['name']!r}: the kind {kind!r} needs --{option}")
     if kind == "geometry":
         save(draw_geometry(read_geometry(place)), out)
+    elif kind == "transfer":
+        save(draw_transfer(spec, place), out)
     else:
         write_examples(spec, place, out)
 

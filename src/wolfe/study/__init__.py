@@ -5,6 +5,7 @@ from wolfe.study.document import attack_names, attack_parameters, schema
 from wolfe.study.errors import StudyError
 from wolfe.study.graph import rule_graph, shows
 from wolfe.study.plan import Batch, Study, candidate_slugs, load_study
+from wolfe.study.transfers import transfer_runs
 
 __all__ = [
     "Batch",
@@ -18,4 +19,5 @@ __all__ = [
     "rule_graph",
     "schema",
     "shows",
+    "transfer_runs",
 ]

@@ -1,4 +1,4 @@
-"""Tables that are made from the rows of other tables: variants of rows, and analyses of JMA."""
+"""Tables that are made from the rows of other tables: variants of rows, analyses of JMA, and transfer."""
 
 from __future__ import annotations
 
@@ -7,26 +7,36 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from wolfe.study.rows import parameters_of, slug
+from wolfe.study.transfers import transfer_runs
 
 _SUB_TABLE = re.compile(r"(.*[0-9])[a-z]")
 _OF_THE_TABLE = ("model", "dataset", "targets", "rule", "encoding", "images")
 
 
-def derived_table(name: str, entry: Mapping[str, Any], tables: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def derived_table(
+    name: str,
+    entry: Mapping[str, Any],
+    tables: Mapping[str, dict[str, Any]],
+    transfers: Mapping[str, dict[str, Any]],
+) -> dict[str, Any]:
     """A table of another kind than "attacks", resolved.
 
     Args:
         name: its name in the study.
         entry: its entry there.
         tables: the resolved tables of attacks.
+        transfers: the resolved transfers.
 
     Returns:
         `name`, `kind`, `title`, `stands_in`, and `parts` (the JMA rows of the tables that it sums up), or `rows` (for
-        variants: a row of a table in `base` and what becomes of it in `variant`).
+        variants: a row of a table in `base` and what becomes of it in `variant`), or `transfers` and `levels`.
     """
     common = {"name": name, "kind": entry["kind"], "title": entry["title"], "stands_in": entry.get("stands_in", "")}
     if entry["kind"] == "variants":
         return {**common, "rows": [_variant(row, tables[row["table"]]) for row in entry["rows"]]}
+    if entry["kind"] == "transfer":
+        shown = [transfers[transfer] for transfer in entry["transfers"]]
+        return {**common, "levels": entry.get("levels", 3), "transfers": shown}
     return {**common, "parts": [_part(tables[table]) for table in entry["tables"]]}
 
 
@@ -75,13 +85,16 @@ def rows_needed(table: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]
         table: of any kind.
 
     Returns:
-        Model, target rule and row, each once.
+        Model, target rule and row, each once; of rows whose transfer is shown only the slug.
     """
     if table["kind"] == "attacks":
         found = [(table["model"], table["targets"], row) for row in table["rows"]]
     elif table["kind"] == "variants":
         pairs = [(line, line[which]) for line in table["rows"] for which in ("base", "variant")]
         found = [(line["model"], line["targets"], row) for line, row in pairs]
+    elif table["kind"] == "transfer":
+        runs = [run for transfer in table["transfers"] for run in transfer_runs(transfer)]
+        found = [(model, targets, {"slug": name}) for model, targets, name in runs]
     else:
         found = [(part["model"], part["targets"], row) for part in table["parts"] for row in part["rows"]]
     return list({(model, targets, row["slug"]): (model, targets, row) for model, targets, row in found}.values())

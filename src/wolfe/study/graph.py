@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wolfe.study.plan import Batch, Study, candidate_slugs
+from wolfe.study.transfers import transfer_runs
 
 
 def rule_graph(study: Study) -> str:
@@ -51,7 +52,21 @@ def _edges(study: Study) -> set[tuple[str, str]]:
         edges |= {(tail, "geometry") for tail in ("dataset", "train", "targets")}
         edges |= {("geometry", "geometry_figure"), ("geometry", "report"), ("geometry_figure", "report")}
         edges.add(("geometry_figure", "all"))
-    return edges
+    if "transfer" in kinds:
+        edges |= {("table", "transfer_figure"), ("transfer_figure", "report"), ("transfer_figure", "all")}
+    return edges | _transfer_edges(study)
+
+
+def _transfer_edges(study: Study) -> set[tuple[str, str]]:
+    """What asking other classifiers reads and who reads that, for the transfers that a table shows."""
+    shown = [transfer for table in study.tables.values() for transfer in table.get("transfers", [])]
+    runs = {run for transfer in shown for run in transfer_runs(transfer)}
+    edges = {
+        (f"attack_{batch.name}", "transfer")
+        for batch in study.batches
+        if any((batch.model, batch.targets, row["slug"]) in runs for row in batch.rows)
+    }
+    return edges | {("dataset", "transfer"), ("train", "transfer"), ("transfer", "table")} if shown else set()
 
 
 def shows(figure: Mapping[str, Any], batch: Batch) -> bool:

@@ -13,6 +13,7 @@ from wolfe.study.derived_references import is_of_attacks
 from wolfe.study.document import PUBLISHED_FOLDER, check_unique_keys, limits_of, plain, read_document
 from wolfe.study.references import check_references
 from wolfe.study.rows import budgets_of, canonical, resolved_row
+from wolfe.study.transfers import resolved_transfers
 from wolfe.study.validation import validate
 
 # Attacks that work out Jacobians, whose rank is written down at every step.
@@ -53,6 +54,7 @@ class Study:
         datasets: name to the study's entry.
         models: name to the study's entry.
         targets: (model, name of the target rule) to the rule with its parameters.
+        transfers: name to the classifiers that are asked about each other's images, and the tables of these.
         tables: name to the resolved table, plain values for JSON; its `kind` says what it is made of.
         groups: a table's number to its sub-tables (jma_10 to jma_10a, jma_10b, ...).
         figures: name to the resolved figure; tables in it are resolved tables, rows are slugs.
@@ -66,6 +68,7 @@ class Study:
     datasets: dict[str, dict[str, Any]]
     models: dict[str, dict[str, Any]]
     targets: dict[tuple[str, str], dict[str, Any]]
+    transfers: dict[str, dict[str, Any]]
     tables: dict[str, dict[str, Any]]
     groups: dict[str, list[str]]
     figures: dict[str, dict[str, Any]]
@@ -92,7 +95,8 @@ class Study:
         limits = limits_of(document)
         entries = document["tables"]
         own = {name: _table(name, entry, document, limits) for name, entry in entries.items() if is_of_attacks(entry)}
-        tables = {name: own.get(name) or derived_table(name, entry, own) for name, entry in entries.items()}
+        transfers = resolved_transfers(document, own)
+        tables = {name: own.get(name) or derived_table(name, entry, own, transfers) for name, entry in entries.items()}
         return cls(
             name=document["study"],
             title=document.get("title", document["study"]),
@@ -101,9 +105,10 @@ class Study:
             datasets=document["datasets"],
             models=document["models"],
             targets={(table["model"], table["targets"]): table["rule"] for table in own.values()},
+            transfers=transfers,
             tables=tables,
             groups=group_tables(tables),
-            figures={name: _figure(name, entry, own) for name, entry in document.get("figures", {}).items()},
+            figures={name: _figure(name, entry, tables) for name, entry in document.get("figures", {}).items()},
             batches=_batches(tables),
         )
 
@@ -168,6 +173,8 @@ def _figure(name: str, figure: Mapping[str, Any], tables: Mapping[str, Any]) -> 
     common = {"name": name, "title": figure["title"], "kind": figure.get("kind", "examples")}
     if common["kind"] == "geometry":
         return {**common, "table": tables[figure["table"]], "labels": figure.get("labels")}
+    if common["kind"] == "transfer":
+        return {**common, "table": tables[figure["table"]]}
     return {**common, "parts": [_part(part, tables) for part in figure.get("parts", [figure])]}
 
 
@@ -184,7 +191,7 @@ def _part(part: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
 
 def _by_name(figure: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved figure in which tables are named, not repeated."""
-    if figure["kind"] == "geometry":
+    if figure["kind"] in ("geometry", "transfer"):
         return {**figure, "table": figure["table"]["name"]}
     return {**figure, "parts": [{**part, "table": part["table"]["name"]} for part in figure["parts"]]}
 
