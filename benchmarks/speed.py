@@ -46,7 +46,7 @@ def answer(settings: Settings) -> Answer:
     for make in _cases(settings):
         rows += _attack_rows(settings, clock, make(), notes)
     return Answer(
-        "speed", "Speed against a plain reference", pd.DataFrame(rows), _draw, notes + clock.left_out, (11, 6)
+        "speed", "Speed against a plain reference", pd.DataFrame(rows), _draw, notes + clock.left_out, (11, 10)
     )
 
 
