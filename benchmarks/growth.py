@@ -85,7 +85,7 @@ def _resident() -> float:
 
 def answer(settings: Settings) -> Answer:
     """Lets one thing grow at a time, until the clock ends it."""
-    clock = Clock(settings.pick(60.0, 600.0))
+    clock = Clock(settings.pick(60.0, 330.0))
     rows: list[dict[str, Any]] = []
     for what, sizes, make in _growths(settings):
         share = Clock(min(clock.left(), 0.27 * clock.seconds))
