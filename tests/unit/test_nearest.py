@@ -84,12 +84,17 @@ def test_agrees_with_a_general_solver(seed, count, size, repeated):
         assert ours <= theirs + 1e-6
 
 
+def random_problems(images, count, size, seed):
+    """Point, rows, bounds and the unit box of problems that have a point."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(images, count, size, dtype=torch.float64, generator=generator)
+    point = torch.rand(images, size, dtype=torch.float64, generator=generator)
+    bounds = (rows @ torch.rand(images, size, 1, dtype=torch.float64, generator=generator))[:, :, 0]
+    return point, rows, bounds, torch.zeros_like(point), torch.ones_like(point)
+
+
 def test_batched_is_one_by_one():
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(5, 3, 8, dtype=torch.float64, generator=generator)
-    point = torch.rand(5, 8, dtype=torch.float64, generator=generator)
-    bounds = (rows @ torch.rand(5, 8, 1, dtype=torch.float64, generator=generator))[:, :, 0]
-    low, high = torch.zeros_like(point), torch.ones_like(point)
+    point, rows, bounds, low, high = random_problems(5, 3, 8, seed=0)
     together = nearest_point(point, rows, bounds, low, high)
     for image in range(5):
         one = slice(image, image + 1)
@@ -107,11 +112,7 @@ def test_an_empty_problem_is_told_long_before_the_last_round(monkeypatch):
 
 
 def test_single_precision_gives_the_same_points():
-    generator = torch.Generator().manual_seed(1)
-    rows = torch.randn(6, 4, 50, dtype=torch.float64, generator=generator)
-    point = torch.rand(6, 50, dtype=torch.float64, generator=generator)
-    bounds = (rows @ torch.rand(6, 50, 1, dtype=torch.float64, generator=generator))[:, :, 0]
-    low, high = torch.zeros_like(point), torch.ones_like(point)
+    point, rows, bounds, low, high = random_problems(6, 4, 50, seed=1)
     exact = nearest_point(point, rows, bounds, low, high)
     single = nearest_point(point.float(), rows.float(), bounds, low.float(), high.float(), 1e-5)
     assert exact.converged.all() and single.converged.all()
@@ -121,11 +122,8 @@ def test_single_precision_gives_the_same_points():
 
 def test_it_may_begin_anywhere():
     """From another problem's multipliers, or far from any, to the same point."""
-    generator = torch.Generator().manual_seed(2)
-    rows = torch.randn(4, 5, 30, dtype=torch.float64, generator=generator)
-    point = torch.rand(4, 30, dtype=torch.float64, generator=generator)
-    bounds = (rows @ torch.rand(4, 30, 1, dtype=torch.float64, generator=generator))[:, :, 0] - 0.1
-    low, high = torch.zeros_like(point), torch.ones_like(point)
+    point, rows, bounds, low, high = random_problems(4, 5, 30, seed=2)
+    bounds = bounds - 0.1
     cold = nearest_point(point, rows, bounds, low, high)
     for start in (cold.multipliers * 1.3, torch.full_like(bounds, 5.0)):
         warm = nearest_point(point, rows, bounds, low, high, start=start)
