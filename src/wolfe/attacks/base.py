@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -114,9 +114,11 @@ class Attack(ABC):
 
     Attributes:
         time_limit: seconds an image may take; None for no limit.
+        refills: whether images that wait take the places of those that are finished; without, batch follows batch.
     """
 
     time_limit: float | None = field(default=None)
+    refills: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.time_limit is not None:
@@ -135,11 +137,6 @@ class Attack(ABC):
     def serves(self, encoding: Encoding) -> bool:  # noqa: ARG002 (attacks that serve only some look at it)
         """Whether the attack can work on an encoding; most can on all."""
         return True
-
-    @property
-    def refills(self) -> bool:
-        """Whether images that wait take the places of those that are finished; without, batch follows batch."""
-        return False
 
     @property
     def keeps_range(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,15 +35,11 @@ class GradientSteps(Attack):
 
     max_iterations: int = 250
     stop_at_success: bool = True
+    refills: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "max_iterations")
-
-    @property
-    def refills(self) -> bool:
-        """Images finish one by one, and others take their places."""
-        return True
 
     @abstractmethod
     def _loss(self, problem: Problem, index: Tensor, logits: Tensor) -> Tensor:

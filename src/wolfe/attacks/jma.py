@@ -7,7 +7,7 @@ Examples". Section numbers below are that paper's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -66,6 +66,7 @@ class JMA(Attack):
     judge: Literal["outputs", "logits"] = "outputs"
     full_rank: bool = False
     solver: Solver = "auto"
+    refills: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,11 +77,6 @@ class JMA(Attack):
         require_choice(self, "judge", "outputs", "logits")
         require_choice(self, "solver", "auto", "dense", "lazy")
         require_at_least_zero(self, "search_steps", "margin")
-
-    @property
-    def refills(self) -> bool:
-        """Images finish one by one, and others take their places."""
-        return True
 
     @property
     def keeps_range(self) -> bool:

@@ -9,6 +9,7 @@ the target's boundary towards the original image and never leaves the target aga
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -58,6 +59,7 @@ class RefinedJMA(Attack):
     momentum: float = 0.8
     corrections: int = 2
     tries: int = 3
+    refills: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,11 +68,6 @@ class RefinedJMA(Attack):
         for name in ("aim", "momentum", "margin"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"RefinedJMA: {name} must be below 1, got {getattr(self, name)!r}")
-
-    @property
-    def refills(self) -> bool:
-        """Images finish one by one, and others take their places."""
-        return True
 
     def _run(self, problem: Problem) -> None:
         walk = BoundaryWalk(problem, self.aim)

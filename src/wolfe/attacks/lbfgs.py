@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -50,15 +51,11 @@ class LBFGS(Attack):
     initial_constant: float = 1e-2
     search_steps: int = 10
     max_iterations: int = 100
+    refills: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require_positive(self, "initial_constant", "search_steps", "max_iterations")
-
-    @property
-    def refills(self) -> bool:
-        """Images finish one by one, and others take their places."""
-        return True
 
     def _run(self, problem: Problem) -> None:
         nearest = _Nearest(problem)
