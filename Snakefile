@@ -1,4 +1,4 @@
-# The workflow of a study: data, models, targets, attacks, transfer, tables, figures, report.
+# The workflow of a study: data, models, targets, attacks, transfer, experiments, tables, figures, report.
 #
 #   snakemake --cores all                                     the default study, config/embedded.yaml
 #   snakemake --cores all --configfile config/other.yaml      another study, never mixed with the default one
@@ -17,7 +17,9 @@ from snakemake.utils import min_version
 min_version("9.27")
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 from wolfe.fingerprint import code_fingerprint
-from wolfe.study import Study, StudyError, candidate_slugs, rows_needed, rule_graph, transfer_runs
+from wolfe.study import Study, StudyError, candidate_slugs, rule_graph, transfer_runs
+from wolfe.study.experiments import CHARTS
+from wolfe.study.needs import chart_files, experiment_files, table_files, table_folder
 
 # A `configfile:` is merged with what --configfile names: it is there for those who name nothing.
 if not workflow.overwrite_configfiles:
@@ -35,6 +37,7 @@ wildcard_constraints:
     dataset="|".join(STUDY.datasets),
     model="|".join(STUDY.models),
     transfer="|".join(STUDY.transfers) or "none",
+    experiment="|".join(STUDY.experiments) or "none",
     table="|".join(STUDY.tables),
     figure="|".join(STUDY.figures) or "none",
 
@@ -45,6 +48,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/attacks.smk"
 include: "workflow/rules/transfer.smk"
+include: "workflow/rules/experiments.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"

@@ -45,7 +45,7 @@ Attacks = Annotated[
     Path,
     typer.Option(
         help="Folder of the attack runs: attacks/<model>/<target rule>; attacks for a derived table, transfer for one "
-        "of transfer."
+        "of transfer, results/<study> for one of losses or of an experiment."
     ),
 ]
 Quiet = Annotated[bool | None, typer.Option("--quiet/--progress", help="By default quiet where there is no terminal.")]
@@ -211,6 +211,21 @@ def transfer(
     write_transfer(runs, model, data, out, _device(device), batch_size)
 
 
+@app.command("experiment")
+@_one_line_errors
+def experiment(
+    spec: Spec,
+    results: Annotated[Path, typer.Option(help="Folder of the study's results.")],
+    out: Out,
+    seed: Seed,
+    device: Device = "auto",
+) -> None:
+    """Runs an experiment on trained classifiers and finished attack runs: circles, softmax or detection."""
+    from wolfe.experiments.kinds import write_experiment
+
+    write_experiment(_read_map(spec), results, out, seed, _device(device))
+
+
 @app.command("table")
 @_one_line_errors
 def table(
@@ -247,13 +262,13 @@ def figure(
     spec: Spec,
     out: Annotated[Path, typer.Option(help="Path without suffix; .pdf and .png are added.")],
     results: Annotated[
-        Path | None, typer.Option(help="Folder of the study's results, for figures of attacked images or of transfer.")
+        Path | None, typer.Option(help="Folder of the study's results, for figures of all kinds but geometry.")
     ] = None,
     geometry: Annotated[
         Path | None, typer.Option(help="What `wolfe geometry` wrote, for figures of the kind geometry.")
     ] = None,
 ) -> None:
-    """Draws a figure: attacked images, the geometry of a target, or a map of transfer."""
+    """Draws a figure: attacked images, the geometry of a target, a map of transfer, or what an experiment found."""
     from wolfe.report.figures import write_figure
 
     write_figure(_read_map(spec), results, geometry, out)
@@ -295,13 +310,17 @@ def _summary(table: dict[str, Any]) -> str:
     if table["kind"] == "transfer":
         tables = sum(len(part["tables"]) for part in table["transfers"])
         return f"transfer of the attacks of {tables} tables, in {len(table['transfers'])} sets of classifiers"
-    return f"{table['kind']}, from {', '.join(part['table'] for part in table['parts'])}"
+    names = [part["table"] for part in table.get("parts", [table["part"]] if "part" in table else [])]
+    names += [f"experiment {one['name']}" for one in table.get("experiments", [])]
+    return f"{table['kind']}, from {', '.join(names)}"
 
 
 @app.command("list")
 @_one_line_errors
 def list_names(
-    kind: Annotated[str, typer.Argument(help="attacks, datasets, networks or targets; all without it.")] = "all",
+    kind: Annotated[
+        str, typer.Argument(help="attacks, datasets, networks, targets or experiments; all without it.")
+    ] = "all",
 ) -> None:
     """Names what a study can use."""
     groups = {
@@ -309,6 +328,7 @@ def list_names(
         "datasets": schema()["$defs"]["dataset"]["properties"]["source"]["enum"],
         "networks": schema()["$defs"]["network"]["properties"]["name"]["enum"],
         "targets": schema()["$defs"]["targets"]["properties"]["rule"]["enum"],
+        "experiments": schema()["$defs"]["experiment"]["properties"]["kind"]["enum"],
     }
     if kind not in ("all", *groups):
         raise StudyError(f"list: unknown kind {kind!r}; allowed: all, {', '.join(groups)}")

@@ -13,7 +13,13 @@ ATTACK_NAMES = {
     "mla_lp": "MLA-LP",
     "sema_ml": "SemA-ML",
     "gradient": "Gradient",
+    "gradient_cross_entropy": "CE",
+    "gradient_cross_entropy_sign": "CE-sign",
+    "gradient_logit": "Logit",
+    "gradient_m_logit": "M-logit",
     "ifgs": "IFGS",
+    "over_optimised": "Over-optimised",
+    "multi_class_optimised": "Multi-class-optimised",
     "lbfgs": "L-BFGS",
 }
 

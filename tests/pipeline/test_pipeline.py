@@ -31,13 +31,18 @@ def test_every_target_is_made(finished: Path) -> None:
 
 
 def test_records_hold_one_row_an_image_and_manifests_the_checksums(finished: Path) -> None:
-    for batch in load_study(TINY).batches:
+    study = load_study(TINY)
+    tables = [table for table in study.tables.values() if table["kind"] == "attacks"]
+    images = {(row["slug"], table["targets"]): table["images"] for table in tables for row in table["rows"]}
+    variants = study.tables["variants"]["rows"]
+    images |= {(line["variant"]["slug"], line["targets"]): line["images"] for line in variants}
+    for batch in study.batches:
         for row in batch.rows:
             folder = finished / RESULTS / "attacks" / batch.model / batch.targets / row["slug"]
-            assert len(pd.read_parquet(folder / "records.parquet")) == 3
+            assert len(pd.read_parquet(folder / "records.parquet")) == images[row["slug"], batch.targets]
             outputs = json.loads((folder / "run.json").read_text())["outputs"]
             assert {name: sha256(folder / name) for name in outputs} == outputs
-            trace = {"trace.parquet"} if row["attack"] == "jma" else set()
+            trace = {"trace.parquet"} if row["attack"] == "jma" or "followed" in batch.tables else set()
             assert set(outputs) == {"records.parquet", "adversarials.safetensors", *trace}
 
 

@@ -48,19 +48,39 @@ def test_a_map_of_transfer_asks_each_set_of_classifiers_once(tmp_path: Path) -> 
     }
 
 
+def test_two_dimensions_need_no_data_and_no_model(tmp_path: Path) -> None:
+    run = snakemake(tmp_path, "--dry-run", "figure_losses_6")
+    assert run.planned == {"experiment": 1, "chart": 1, "figure_losses_6": 1}, run.text
+
+
+def test_detectors_need_the_attacks_that_they_learn_and_are_tested_on(tmp_path: Path) -> None:
+    run = snakemake(tmp_path, "--dry-run", "table_detection_matrix")
+    expected = {"dataset": 1, "train": 2, "targets": 2, "attack_followed": 1, "attack_learnt": 1, "experiment": 1}
+    assert run.planned == {**expected, "table": 1, "table_detection_matrix": 1}, run.text
+
+
+def test_losses_are_followed_on_one_model_and_a_softmax_on_all_of_its_own(tmp_path: Path) -> None:
+    losses = snakemake(tmp_path, "--dry-run", "figure_losses_4").planned
+    expected = dict.fromkeys(("dataset", "train", "targets", "attack_followed", "chart", "figure_losses_4"), 1)
+    assert losses == expected
+    softmax = snakemake(tmp_path, "--dry-run", "table_softmax_predictors").planned
+    names = {"dataset": 1, "train": 2, "experiment": 1, "table": 1, "table_softmax_predictors": 1}
+    assert softmax == names
+
+
 def test_an_ensemble_brings_the_network_it_starts_from(tmp_path: Path) -> None:
     assert snakemake(tmp_path, "--dry-run", "figure_codes").planned["train"] == 2
 
 
 def test_without_a_study_the_default_one_is_planned(tmp_path: Path) -> None:
     run = snakemake(tmp_path, "--dry-run", study=None)
-    assert (run.planned["train"], run.planned["table"]) == (11, 24)
+    assert (run.planned["train"], run.planned["table"]) == (14, 34)
     assert "results/embedded/report.html" in run.text
 
 
 def test_studies_do_not_mix(tmp_path: Path) -> None:
     run = snakemake(tmp_path, "--dry-run")
-    assert run.planned["table"] == 8
+    assert run.planned["table"] == 16
     assert "embedded" not in run.text
     assert "digits_vgg16" not in run.text
 

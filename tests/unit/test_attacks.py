@@ -21,7 +21,9 @@ from wolfe.attacks import (
     GradientAttack,
     MLCarliniWagner,
     MLDeepFool,
+    MultiClassOptimised,
     Observation,
+    OverOptimised,
     RefinedJMA,
     SemAML,
     Status,
@@ -43,6 +45,8 @@ ALL = {
     "gradient": GradientAttack(step_length=0.1),
     "ifgs": IFGS(radius=60, grey_levels=3, max_iterations=30, stop_at_success=True),
     "lbfgs": LBFGS(initial_constant=1.0, search_steps=3, max_iterations=6),
+    "over_optimised": OverOptimised(multiplier=0.25, stop_at_success=True),
+    "multi_class_optimised": MultiClassOptimised(multiplier=0.25, stop_at_success=True),
 }
 
 

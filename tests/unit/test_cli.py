@@ -83,8 +83,10 @@ def test_debugging_shows_the_error_itself(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_list_names_what_there_is() -> None:
-    assert all(name in call("list").stdout for name in [*attack_names(), "digits", "vgg16_ensemble", "flip_bits"])
-    assert call("list", "datasets").stdout == "datasets:\n  digits\n  scenes\n  sequences\n"
+    assert all(
+        name in call("list").stdout for name in [*attack_names(), "digits", "vgg16_ensemble", "flip_bits", "detection"]
+    )
+    assert call("list", "datasets").stdout == "datasets:\n  digits\n  hub\n  scenes\n  sequences\n"
     wrong = call("list", "colours")
     assert (wrong.exit_code, "allowed: all, attacks, datasets" in wrong.stderr) == (2, True)
 

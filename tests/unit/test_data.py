@@ -144,7 +144,7 @@ def test_missing_things_are_named(digits, tmp_path):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"source": "digit"}, "unknown source 'digit'; there are digits, scenes, sequences"),
+        ({"source": "digit"}, "unknown source 'digit'; there are digits, hub, scenes, sequences"),
         ({"source": "digits", "sise": 32}, "no option 'sise'; it has size"),
         ({"source": "digits", "size": 4}, "at least 8"),
         ({"source": "scenes", "size": 100}, "from 48 to 72"),

@@ -43,6 +43,18 @@ def test_scenes_without_options_never_change():
     assert digest.hexdigest() == FIRST_SCENES
 
 
+def test_single_labels_are_the_class_of_the_one_digit_that_is_drawn():
+    plain, single = (build_scenes(SEED, single_label=told, **FEW) for told in (False, True))
+    assert (single.task, plain.task) == ("single", "multi")
+    assert single.class_names == plain.class_names
+    _, classes = raw_digits()
+    for part in single.splits.values():
+        assert all(0 <= label < len(single.class_names) for label in part.labels)
+        assert [[label % 10] for label in part.labels] == [classes[used].tolist() for used in part.columns["digits"]]
+    with pytest.raises(ValueError, match="choose one"):
+        build_scenes(SEED, single_label=True, hierarchy=True, **FEW)
+
+
 def test_more_colours_are_more_labels_without_a_hierarchy():
     labels = SceneLabels(colours=4, hierarchy=False)
     assert len(labels.names) == len(set(labels.names)) == 40

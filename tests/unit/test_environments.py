@@ -17,7 +17,13 @@ from wolfe.study.document import ROOT
 SCRIPT = runpy.run_path(str(ROOT / "workflow" / "scripts" / "environments.py"))
 VERSIONS = SCRIPT["locked_versions"](ROOT / "requirements.lock")
 # Import names that differ from the names of the packages.
-PACKAGE_OF = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+PACKAGE_OF = {
+    "PIL": "pillow",
+    "huggingface_hub": "huggingface-hub",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 STAGES = {
     "data": ["wolfe.data"],
     "models": ["wolfe.models", "wolfe.experiments.targets"],
@@ -43,7 +49,7 @@ def test_versions_equal_the_lock(kind: str) -> None:
     assert python == f"python ={SCRIPT['PYTHON']}"
     assert len(rest) == len(SCRIPT["PACKAGES"][kind])
     for requirement in rest:
-        match = re.fullmatch(r"([a-z0-9-]+) ==([0-9][0-9a-z.]*)", requirement)
+        match = re.fullmatch(r"([a-z0-9_-]+) ==([0-9][0-9a-z.]*)", requirement)
         assert match, requirement
         assert VERSIONS[pip_names.get(match[1], match[1])] == match[2]
 

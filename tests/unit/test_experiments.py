@@ -164,7 +164,7 @@ def test_images_at_their_target_are_left_out(study):
 
 def test_a_traced_run_tells_the_rank_of_every_jacobian(study, tmp_path):
     file, frame = targets(study, "scenes", {"rule": "flip_bits", "bits": 2}, "traced")
-    run(study, "scenes", [{**JMA_ROW, "trace": True}, LOTS_ROW], file, tmp_path)
+    run(study, "scenes", [{**JMA_ROW, "trace": "jacobian"}, LOTS_ROW], file, tmp_path)
     trace = pd.read_parquet(tmp_path / "jma" / "trace.parquet")
     assert read_json(tmp_path / "jma" / "run.json")["outputs"]["trace.parquet"] == sha256(
         tmp_path / "jma" / "trace.parquet"

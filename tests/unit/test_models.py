@@ -241,7 +241,7 @@ def test_networks_give_logits_and_work_in_torch_func(spec, channels, outputs, si
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"name": "vgg61"}, "unknown network 'vgg61'; there are vgg16, vgg16_ensemble, inception_v3, frozen_features"),
+        ({"name": "vgg61"}, "unknown network 'vgg61'; there are alexnet, vgg16, vgg16_ensemble, inception_v3"),
         ({"name": "vgg16", "widht": 1}, "vgg16 has no option 'widht'; it has width, batch_norm, dropout"),
         ({"name": "timm"}, "needs the option 'architecture'"),
         ({"name": "timm", "architecture": "resnet10x"}, "no architecture 'resnet10x'.*resnet10t"),

@@ -17,7 +17,7 @@ from wolfe.data import SOURCES
 from wolfe.study import Study, StudyError, attack_names, attack_parameters, load_study, schema
 from wolfe.study.document import ROOT, plain
 from wolfe.study.references import SERVES
-from wolfe.study.sources import classes_of, images_to_attack, is_multi_label
+from wolfe.study.sources import check_source, classes_of, image_shape, images_to_attack, is_multi_label
 
 EMBEDDED = ROOT / "config" / "embedded.yaml"
 TINY = ROOT / "tests" / "pipeline" / "tiny.yaml"
@@ -172,7 +172,8 @@ WRONG: list[tuple[Keys, Any, str]] = [
     (("models", "ecoc", "loss"), "cross_entropy", "'cross_entropy' does not fit a codebook encoding; allowed: hinge"),
     (("models", "vgg", "dataset"), "scenes", "'one_hot' does not fit the scenes images; allowed: multi_label"),
     (("models", "vgg", "network", "widht"), 1, "models.vgg.network.widht: unknown key; did you mean 'width'?"),
-    (("models", "vgg", "training", "epochs"), -1, "models.vgg.training.epochs: must be >= 1, not -1"),
+    (("models", "vgg", "training", "epochs"), 0, "models.vgg.training.epochs: 0 takes published weights as they are"),
+    (("models", "vgg", "training", "epochs"), -1, "models.vgg.training.epochs: must be >= 0, not -1"),
     (("models", "labels", "training", "augment", "flip"), 1, "models.labels.training.augment.flip: unknown key"),
     (("figures", "first", "table"), "firts", "figures.first.table: there is no table of attacks 'firts'; did you mean"),
     (("figures", "first", "rows"), ["JMA"], "figures.first.rows[0]: table first has no row 'JMA'"),
@@ -202,13 +203,23 @@ def test_a_wrong_study_is_told_what_is_wrong(keys: Keys, value: Any, expected: s
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("source", list(SOURCES))
+@pytest.mark.parametrize("source", [name for name in SOURCES if name != "hub"])
 def test_what_is_known_of_the_sources_is_true(source: str) -> None:
     built = SOURCES[source](0, **({} if source == "digits" else {"train": 1, "validation": 1}))
     dataset = {"source": source}
     assert len(built.class_names) == classes_of(dataset)
     assert len(built.splits["test"].images) == images_to_attack(dataset)
     assert (built.task == "multi") == is_multi_label(dataset)
+
+
+def test_published_sets_are_known_without_their_files() -> None:
+    splits = {"train": "train[:100]", "validation": "train[100:200]", "test": "test[:50]"}
+    dataset = {"source": "hub", "collection": "mnist", "size": 28, "splits": splits}
+    assert (classes_of(dataset), images_to_attack(dataset), image_shape(dataset)) == (10, 50, (1, 28))
+    assert not is_multi_label(dataset)
+    check_source("datasets.a", dataset)
+    with pytest.raises(StudyError, match=r"datasets\.a\.splits: hub: train .* and validation .* would share images"):
+        check_source("datasets.a", {**dataset, "splits": {**splits, "validation": "train"}})
 
 
 @pytest.mark.parametrize("colours", [2, 3, 4])

@@ -46,15 +46,9 @@ def row_files(model, targets, rows, file):
     return [f"{folder}/{name}/{file}" for name in sorted({row["slug"] for row in rows})]
 
 
-def table_records(wildcards):
-    """The records that a table sums up; for the rank of the Jacobian what was observed at every step too."""
-    table = STUDY.tables[wildcards.table]
-    if table["kind"] == "transfer":
-        names = [transfer["name"] for transfer in table["transfers"]]
-        return [f"{RESULTS}/transfer/{name}/{file}" for name in names for file in ("records.parquet", "run.json")]
-    files = ["records.parquet", *(["trace.parquet"] if table["kind"] == "jacobian_rank" else [])]
-    needed = rows_needed(table)
-    return [name for model, rule, row in needed for file in files for name in row_files(model, rule, [row], file)]
+def below_results(names):
+    """Files of the study's results by their names there."""
+    return [f"{RESULTS}/{name}" for name in names]
 
 
 def published_of(wildcards):
@@ -65,12 +59,8 @@ def published_of(wildcards):
 
 
 def attacks_folder(wildcards):
-    """Where a table's rows lie: in one folder, or, for a table that is made from others, in several below it."""
-    table = STUDY.tables[wildcards.table]
-    if table["kind"] == "transfer":
-        return os.path.join(RESULTS, "transfer")
-    own = [table["model"], table["targets"]] if table["kind"] == "attacks" else []
-    return os.path.join(RESULTS, "attacks", *own)
+    """Where what a table sums up lies: in one folder, or in several below it."""
+    return os.path.join(RESULTS, table_folder(STUDY.tables[wildcards.table]))
 
 
 def figure_input(wildcards):
@@ -112,6 +102,6 @@ def geometry_input(wildcards):
     }
 
 
-def figures_of(kind):
-    """The names of the figures of a kind, as a wildcard's constraint."""
-    return "|".join(name for name, figure in STUDY.figures.items() if figure["kind"] == kind) or "none"
+def figures_of(*kinds):
+    """The names of the figures of some kinds, as a wildcard's constraint."""
+    return "|".join(name for name, figure in STUDY.figures.items() if figure["kind"] in kinds) or "none"

@@ -3,7 +3,7 @@
 
 rule table:
     input:
-        records=table_records,
+        records=lambda wildcards: below_results(table_files(STUDY.tables[wildcards.table])),
         published=published_of,
     output:
         csv=report(

@@ -19,8 +19,8 @@ PYTHON = "3.11"
 
 # Every stage is started through the command line, which reads studies.
 _COMMON = ["jsonschema", "numpy", "pyyaml", "typer"]
-_IMAGES = ["datasets", "pillow", "scikit-image", "scikit-learn", "torch"]
-_NETWORKS = ["lightning", "pandas", "pyarrow", "safetensors", "scipy", "timm", "torchmetrics", "tqdm"]
+_IMAGES = ["datasets", "huggingface-hub", "pillow", "pyarrow", "scikit-image", "scikit-learn", "torch"]
+_NETWORKS = ["lightning", "pandas", "safetensors", "scipy", "timm", "torchmetrics", "torchvision", "tqdm"]
 _PAGES = ["jinja2", "matplotlib", "networkx", "pydot", "tabulate"]
 
 PACKAGES = {
@@ -31,7 +31,7 @@ PACKAGES = {
 }
 """Kind of rule to the packages (as the lock calls them) that its stages import."""
 
-CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
+CONDA_NAMES = {"huggingface-hub": "huggingface_hub", "matplotlib": "matplotlib-base", "torch": "pytorch"}
 """Packages that conda-forge calls otherwise."""
 
 

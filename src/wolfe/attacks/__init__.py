@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from wolfe.attacks.activation import MultiClassOptimised, OverOptimised
 from wolfe.attacks.base import Attack, AttackResult, Context, Status
 from wolfe.attacks.carlini_wagner import CarliniWagner
 from wolfe.attacks.ecoc_attack import ECOCAttack
@@ -36,6 +37,8 @@ ATTACKS: dict[str, type[Attack]] = {
     "gradient": GradientAttack,
     "ifgs": IFGS,
     "lbfgs": LBFGS,
+    "over_optimised": OverOptimised,
+    "multi_class_optimised": MultiClassOptimised,
 }
 
 __all__ = [
@@ -53,7 +56,9 @@ __all__ = [
     "GradientAttack",
     "MLCarliniWagner",
     "MLDeepFool",
+    "MultiClassOptimised",
     "Observation",
+    "OverOptimised",
     "RefinedJMA",
     "SemAML",
     "Status",

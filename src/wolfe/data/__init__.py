@@ -7,11 +7,13 @@ reads data sets is imported on first use: building one needs no torch.
 from __future__ import annotations
 
 import inspect
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wolfe.data.digits import build_digits
+from wolfe.data.hub import build_hub
 from wolfe.data.scenes import build_scenes
 from wolfe.data.sequences import build_sequences
 from wolfe.data.source import Builder, Source, Split
@@ -22,7 +24,19 @@ if TYPE_CHECKING:
 
 __all__ = ["SOURCES", "ImageSet", "Source", "Split", "build_dataset", "load_card", "open_split"]
 
-SOURCES: dict[str, Builder] = {"digits": build_digits, "scenes": build_scenes, "sequences": build_sequences}
+SOURCES: dict[str, Builder] = {
+    "digits": build_digits,
+    "hub": build_hub,
+    "scenes": build_scenes,
+    "sequences": build_sequences,
+}
+# What an option's value must be, by its default's type or, where that says nothing, its annotation's first word.
+_KINDS: dict[str, tuple[type, str]] = {
+    "bool": (bool, "true or false"),
+    "int": (int, "a whole number"),
+    "str": (str, "text"),
+    "Mapping": (dict, "a map"),
+}
 
 
 def build_dataset(name: str, spec: dict[str, Any], folder: Path, seed: int) -> None:
@@ -42,14 +56,25 @@ def build_dataset(name: str, spec: dict[str, Any], folder: Path, seed: int) -> N
     if origin not in SOURCES:
         raise ValueError(f"data set {name!r}: unknown source {origin!r}; there are {', '.join(SOURCES)}")
     builder = SOURCES[origin]
-    allowed = {key: entry.default for key, entry in inspect.signature(builder).parameters.items() if key != "seed"}
+    _check_options(f"data set {name!r}", origin, options)
+    write_source(name, origin, builder(seed, **options), Path(folder))
+
+
+def _check_options(place: str, origin: str, options: dict[str, Any]) -> None:
+    """Refuses what a builder has no option for, values of another kind, and a lack of what it needs."""
+    parameters = inspect.signature(SOURCES[origin]).parameters
+    allowed = {key: entry for key, entry in parameters.items() if key != "seed"}
     for key, value in options.items():
         if key not in allowed:
-            raise ValueError(f"data set {name!r}: {origin} has no option {key!r}; it has {', '.join(allowed)}")
-        if type(value) is not type(allowed[key]):
-            wanted = "true or false" if isinstance(allowed[key], bool) else "a whole number"
-            raise ValueError(f"data set {name!r}: {key} must be {wanted}, got {value!r}")
-    write_source(name, origin, builder(seed, **options), Path(folder))
+            raise ValueError(f"{place}: {origin} has no option {key!r}; it has {', '.join(allowed)}")
+        entry = allowed[key]
+        said = entry.annotation if entry.default in (None, entry.empty) else type(entry.default).__name__
+        kind, wanted = _KINDS[re.split(r"\W", said)[0]]
+        if type(value) is not kind and not (value is None and entry.default is None):
+            raise ValueError(f"{place}: {key} must be {wanted}, got {value!r}")
+    for key, entry in allowed.items():
+        if entry.default is entry.empty and key not in options:
+            raise ValueError(f"{place}: {origin} needs the option {key!r}")
 
 
 def __getattr__(name: str) -> Any:

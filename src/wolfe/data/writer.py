@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ from PIL import Image
 
 from wolfe.data.source import Source, Split
 from wolfe.files import atomic_path, sha256, write_json
+
+# Pictures that are encoded before they go to the disk; a set may be larger than the memory.
+_TOGETHER = 500
 
 
 def write_source(name: str, origin: str, source: Source, folder: Path) -> None:
@@ -31,7 +36,7 @@ def write_source(name: str, origin: str, source: Source, folder: Path) -> None:
     with atomic_path(folder / "arrow") as temporary:
         _write_arrow(name, source, temporary)
     files = sorted(path for path in (folder / "arrow").rglob("*") if path.is_file())
-    first = source.splits["train"].images[0]
+    first = next(iter(source.splits["train"].images))
     card: dict[str, Any] = {
         "name": name,
         "source": origin,
@@ -63,11 +68,13 @@ def _write_arrow(name: str, source: Source, folder: Path) -> None:
     try:
         parts = {}
         for split, part in source.splits.items():
-            rows = datasets.Dataset.from_dict(_columns(source, split, part), features=features)
+            rows = _rows(source, split, part, features, folder / f".{split}")
             # `datasets` draws a random one, which would make two equal data sets differ.
             rows._fingerprint = hashlib.sha256(f"{name}/{split}".encode()).hexdigest()[:16]
             parts[split] = rows
         datasets.DatasetDict(parts).save_to_disk(str(folder))
+        for split in parts:
+            (folder / f".{split}").unlink(missing_ok=True)
     finally:
         if shown:
             datasets.enable_progress_bars()
@@ -88,13 +95,33 @@ def _features(source: Source) -> Any:
     return datasets.Features(features)
 
 
-def _columns(source: Source, split: str, part: Split) -> dict[str, Any]:
-    return {
-        "image": [{"bytes": _png(image), "path": None} for image in part.images],
-        "image_id": [f"{split}-{index:05d}" for index in range(len(part.images))],
-        ("label" if source.task == "single" else "labels"): list(part.labels),
-        **{column: list(values) for column, values in part.columns.items()},
-    }
+def _rows(source: Source, split: str, part: Split, features: Any, file: Path) -> Any:
+    """A split as `datasets` holds it: in memory if it is small, else in a file that is read where it is needed."""
+    import datasets
+    from datasets.arrow_writer import ArrowWriter
+
+    if len(part.images) <= _TOGETHER:
+        return datasets.Dataset.from_dict(next(_columns(source, split, part)), features=features)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with ArrowWriter(features=features, path=str(file)) as writer:
+        for columns in _columns(source, split, part):
+            writer.write_batch(columns)
+        writer.finalize()
+    return datasets.Dataset.from_file(str(file))
+
+
+def _columns(source: Source, split: str, part: Split) -> Iterator[dict[str, Any]]:
+    """The columns of a split, some pictures at a time."""
+    pictures = iter(part.images)
+    for start in range(0, len(part.images), _TOGETHER):
+        encoded = [{"bytes": _png(image), "path": None} for image in islice(pictures, _TOGETHER)]
+        chosen = slice(start, start + len(encoded))
+        yield {
+            "image": encoded,
+            "image_id": [f"{split}-{index:05d}" for index in range(start, start + len(encoded))],
+            ("label" if source.task == "single" else "labels"): list(part.labels[chosen]),
+            **{column: list(values[chosen]) for column, values in part.columns.items()},
+        }
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:

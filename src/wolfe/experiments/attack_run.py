@@ -24,6 +24,7 @@ from wolfe.classifier import Classifier
 from wolfe.data.image_set import ImageSet, open_split
 from wolfe.experiments.records import make_records
 from wolfe.experiments.references import References
+from wolfe.experiments.step_trace import StepTrace
 from wolfe.experiments.store import Store
 from wolfe.experiments.targets import read_targets
 from wolfe.experiments.trace import JacobianTrace
@@ -75,7 +76,8 @@ def run_attacks(
         targets: parquet file of images and targets.
         data: folder of the data set.
         rows: each {"slug", "attack", "parameters"}, and "trace" where what is observed at every step is to be kept
-            (`trace.parquet`); results go to `out/slug/`.
+            (`trace.parquet`): "jacobian" for its rank, "steps" for what an attack along a gradient goes through;
+            results go to `out/slug/`.
         out: folder of the runs.
         store: folder of finished shards.
         seed: the study's.
@@ -143,7 +145,7 @@ def _warm_up(bench: _Bench) -> None:
 def _run_row(bench: _Bench, row: dict[str, Any], attack: Attack, folder: Path, store: Store, shard_size: int) -> None:
     code = code_fingerprint(type(attack).__module__, "wolfe.experiments.attack_run")
     parameters = {**row["parameters"], "time_limit": attack.time_limit}
-    trace = bool(row.get("trace"))
+    trace = row.get("trace")
     key = store.key(
         attack=row["attack"], parameters=parameters, trace=trace, shard=shard_size, code=code, **bench.depends_on
     )
@@ -161,10 +163,12 @@ def _run_row(bench: _Bench, row: dict[str, Any], attack: Attack, folder: Path, s
         _write_manifest(bench, {**row, "parameters": parameters}, temporary, key, code)
 
 
-def _shard_maker(bench: _Bench, attack: Attack, shard: pd.DataFrame, trace: bool, bar: Any) -> Callable[[Path], None]:
+def _shard_maker(
+    bench: _Bench, attack: Attack, shard: pd.DataFrame, trace: str | None, bar: Any
+) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         """Attacks the images of the shard and fills the folder."""
-        observer = JacobianTrace(shard["image_id"].tolist()) if trace else None
+        observer = _observer(bench, shard, trace)
         frame, adversarials = _attack_shard(bench, attack, shard, observer, _Finished(bar))
         frame.to_parquet(folder / RECORDS, index=False)
         save_file({"adversarials": adversarials}, folder / ADVERSARIALS)
@@ -172,6 +176,27 @@ def _shard_maker(bench: _Bench, attack: Attack, shard: pd.DataFrame, trace: bool
             observer.frame().to_parquet(folder / TRACE, index=False)
 
     return make
+
+
+def _observer(bench: _Bench, shard: pd.DataFrame, trace: str | None) -> JacobianTrace | StepTrace | None:
+    """What writes down the steps of a shard's attack, if anything does."""
+    image_ids = shard["image_id"].tolist()
+    if trace == "steps":
+        initial = _labels(shard["prediction"])
+        return StepTrace(image_ids, _pictures(bench, image_ids), initial, _labels(shard["target"]))
+    return JacobianTrace(image_ids) if trace == "jacobian" else None
+
+
+def _pictures(bench: _Bench, image_ids: list[str]) -> Tensor:
+    """The images (B, C, H, W) of some names.
+
+    Raises:
+        ValueError: the test split lacks one.
+    """
+    missing = [name for name in image_ids if name not in bench.positions]
+    if missing:
+        raise ValueError(f"targets name images that the test split lacks, e.g. {missing[0]}: make the targets again")
+    return bench.test.images([bench.positions[name] for name in image_ids])
 
 
 class _Finished:
@@ -191,13 +216,14 @@ class _Finished:
 
 
 def _attack_shard(
-    bench: _Bench, attack: Attack, shard: pd.DataFrame, observer: JacobianTrace | None, progress: _Finished
+    bench: _Bench,
+    attack: Attack,
+    shard: pd.DataFrame,
+    observer: JacobianTrace | StepTrace | None,
+    progress: _Finished,
 ) -> tuple[pd.DataFrame, np.ndarray]:
     image_ids = shard["image_id"].tolist()
-    missing = [name for name in image_ids if name not in bench.positions]
-    if missing:
-        raise ValueError(f"targets name images that the test split lacks, e.g. {missing[0]}: make the targets again")
-    images = bench.test.images([bench.positions[name] for name in image_ids])
+    images = _pictures(bench, image_ids)
     labels, targets = _labels(shard["true_label"]), _labels(shard["target"])
     references = None
     if "reference_logits" in attack.requires:
@@ -221,7 +247,7 @@ def _labels(column: pd.Series) -> Tensor:
     return torch.from_numpy(np.stack([np.asarray(value, dtype=np.int64) for value in column]))
 
 
-def _assemble(pieces: list[Path], folder: Path, trace: bool) -> None:
+def _assemble(pieces: list[Path], folder: Path, trace: str | None) -> None:
     for name in (RECORDS, TRACE) if trace else (RECORDS,):
         frames = [pd.read_parquet(piece / name) for piece in pieces]
         pd.concat(frames, ignore_index=True).to_parquet(folder / name, index=False)

@@ -15,6 +15,8 @@ from typing import Any
 
 from torch import nn
 
+from wolfe.models.alexnet import AlexNet
+from wolfe.models.catalogues import check_architecture
 from wolfe.models.ensemble import VGG16Ensemble
 from wolfe.models.frozen_features import FrozenFeatures
 from wolfe.models.inception import inception_v3
@@ -65,12 +67,35 @@ def timm_network(
     return network
 
 
+def torchvision_network(in_channels: int, outputs: int, image_size: int, *, architecture: str) -> nn.Module:  # noqa: ARG001
+    """A classifier of the torchvision library, with fresh weights.
+
+    Args:
+        in_channels: channels of an image; torchvision's take 3.
+        outputs: n, the number of logits.
+        image_size: height and width; not told, these networks average over what places there are.
+        architecture: torchvision's name, e.g. "resnet50".
+
+    Raises:
+        ValueError: torchvision has no such architecture, or the images are grey.
+    """
+    check_architecture(architecture)
+    if in_channels != 3:
+        raise ValueError(f"torchvision's {architecture} takes images of 3 channels, got {in_channels}")
+    from torchvision import models  # here, since other networks do not need it
+
+    network: nn.Module = models.get_model(architecture, weights=None, num_classes=outputs)
+    return network
+
+
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "alexnet": AlexNet,
     "vgg16": VGG16,
     "vgg16_ensemble": VGG16Ensemble,
     "inception_v3": inception_v3,
     "frozen_features": FrozenFeatures,
     "timm": timm_network,
+    "torchvision": torchvision_network,
 }
 
 

@@ -1,4 +1,7 @@
-"""Trains a classifier of a study: goes on with what was interrupted, and never repeats what is finished."""
+"""Trains a classifier of a study: goes on with what was interrupted, and never repeats what is finished.
+
+One with published weights and no epochs is only measured and written down.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ from wolfe.encoding import Codebook, Encoding, MultiLabel, OneHot, hadamard
 from wolfe.files import atomic_path, checked, read_json, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
 from wolfe.models.calibrating import calibrate
+from wolfe.models.catalogues import Weights
 from wolfe.models.evaluation import evaluate
 from wolfe.models.feed import Batches, Feed
 from wolfe.models.fitting import fit, wants_quiet
@@ -28,6 +32,7 @@ from wolfe.models.folding import channels_side_by_side, for_attack
 from wolfe.models.frozen_features import FeatureFeed, FrozenFeatures, head_of
 from wolfe.models.learner import EpochLog, Learner, TrainingOptions
 from wolfe.models.networks import build_network, takes_bottom, with_backbone
+from wolfe.models.pretrained import find_weights, keeps_head, load_weights, without_weights
 from wolfe.models.storage import (
     CALIBRATION,
     DESCRIPTION,
@@ -66,7 +71,8 @@ def train_model(
 
     Args:
         name: its name in the study.
-        spec: its entry there: `network`, `encoding`, `loss`, `training`, and `dataset` (a name).
+        spec: its entry there: `network`, `encoding`, `loss`, `training`, and `dataset` (a name). With `epochs: 0` and
+            published weights it is taken as it is, if its classes are the data set's.
         data_folder: the data set's folder.
         out: where the files go.
         store: folder shared by all stages; checkpoints and the finished classifier are kept under a key that is
@@ -78,16 +84,17 @@ def train_model(
         calibrated: measure once which way to products with the Jacobian is the fastest here; attacks then go it.
 
     Raises:
-        FileNotFoundError: the data set or the bottom is missing.
+        FileNotFoundError: the data set, the bottom or published weights are missing.
         ValueError: the spec is wrong or a file was changed; the message says which and what is allowed.
     """
     place = resolve_device(device)
     measured = place if calibrated else None
-    out, kept = Path(out), Path(store) / _key(name, spec, Path(data_folder), bottom, seed, measured)
+    weights = find_weights(spec["network"])
+    out, kept = Path(out), Path(store) / _key(name, spec, Path(data_folder), bottom, weights, seed, measured)
     if not _finished(kept / "classifier"):
         with atomic_path(kept / "classifier") as temporary:
-            checkpoints = kept / "checkpoints"
-            _train(name, spec, Path(data_folder), temporary, checkpoints, seed, place, bottom, quiet, calibrated)
+            checkpoints, data = kept / "checkpoints", Path(data_folder)
+            _train(name, spec, data, temporary, checkpoints, seed, place, bottom, weights, quiet, calibrated)
         shutil.rmtree(kept / "checkpoints", ignore_errors=True)
     # One that was measured before would stay in force.
     (out / CALIBRATION).unlink(missing_ok=True)
@@ -97,12 +104,21 @@ def train_model(
 
 
 def _key(
-    name: str, spec: dict[str, Any], data_folder: Path, bottom: Path | None, seed: int, measured: str | None
+    name: str,
+    spec: dict[str, Any],
+    data_folder: Path,
+    bottom: Path | None,
+    weights: Weights | None,
+    seed: int,
+    measured: str | None,
 ) -> str:
     """The hash of all that a trained classifier depends on; `measured` is the device of its calibration, if any."""
+    kept = {key: value for key, value in spec.items() if key not in ("title", "stands_in", "bottom")}
     parts = {
         "name": name,
-        "spec": {key: value for key, value in spec.items() if key not in ("title", "stands_in", "bottom")},
+        # Where the weights lie does not matter, only what they are.
+        "spec": {**kept, "network": without_weights(spec["network"])},
+        "weights": weights.origin() if weights else None,
         "data": load_card(data_folder)["checksums"],
         "bottom": load_description(bottom)["weights_sha256"] if bottom else None,
         "seed": seed,
@@ -131,23 +147,29 @@ def _train(
     seed: int,
     device: str,
     bottom: Path | None,
+    weights: Weights | None,
     quiet: bool | None,
     calibrated: bool,
 ) -> None:
     """Trains, measures and writes everything into a folder."""
     started = time.perf_counter()
-    options = TrainingOptions.from_dict(spec.get("training", {}))
+    training = dict(spec.get("training", {}))
+    as_it_is = training.get("epochs") == 0
+    options = TrainingOptions.from_dict({**training, "epochs": 1} if as_it_is else training)
     sets = {split: open_split(data_folder, split) for split in _SPLITS}
     shape, class_names = sets["train"].shape, sets["train"].class_names
     encoding = make_encoding(spec, len(class_names), sets["train"].task)
-    feeds = {split: Feed(images) for split, images in sets.items()}
+    kept = keeps_head(name, weights, encoding, class_names, as_it_is)
+    feeds = {split: Feed(images) for split, images in sets.items() if split != "train" or not as_it_is}
     own_seed = seed_for(seed, "training", name)
-    network = _complete(spec["network"], bottom, shape)
-    classifier = _fresh_classifier(network, encoding, shape, feeds["train"], bottom, own_seed).to(device)
-    channels_side_by_side(classifier)
-    learnt, sources = _to_learn(classifier, feeds, options)
-    learner = Learner(learnt, options, len(class_names), own_seed)
-    log = fit(learner, sources["train"], sources["validation"], checkpoints, device, wants_quiet(quiet))
+    network = without_weights(_complete(spec["network"], bottom, shape))
+    classifier = _fresh_classifier(network, encoding, shape, feeds.get("train"), bottom, weights, kept, own_seed)
+    channels_side_by_side(classifier.to(device))
+    log = EpochLog()
+    if not as_it_is:
+        learnt, sources = _to_learn(classifier, feeds, options)
+        learner = Learner(learnt, options, len(class_names), own_seed)
+        log = fit(learner, sources["train"], sources["validation"], checkpoints, device, wants_quiet(quiet))
     classifier.to(device).eval()
     description = {
         "name": name,
@@ -155,9 +177,13 @@ def _train(
         "dataset": spec.get("dataset", load_card(data_folder)["name"]),
         "image_shape": list(shape),
         "class_names": class_names,
+        **({"weights": weights.origin()} if weights else {}),
     }
     save_classifier(classifier, folder, description)
-    log.write(folder / "training.csv")
+    if as_it_is:
+        (folder / "training.csv").write_text("epoch\n", encoding="utf-8")
+    else:
+        log.write(folder / "training.csv")
     if calibrated:
         images = sets["test"].images(range(min(_TOGETHER, len(sets["test"])))).to(device)
         save_calibration(calibrate(for_attack(classifier, images), images), folder)
@@ -219,15 +245,21 @@ def _fresh_classifier(
     network: dict[str, Any],
     encoding: Encoding,
     shape: tuple[int, int, int],
-    train: Feed,
+    train: Feed | None,
     bottom: Path | None,
+    weights: Weights | None,
+    kept: bool,
     seed: int,
 ) -> Classifier:
-    """The classifier before training; layers and normalisation are those of the bottom, if there is one."""
+    """The classifier before training; layers and normalisation are those of the bottom or the weights, if any."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "weights"))
         net = build_network(network, shape[0], encoding.size, shape[1])
+    if weights is not None:
+        load_weights(net, weights, new_head=not kept)
+        return Classifier(net, encoding, weights.mean, weights.std)
     if bottom is None:
+        assert train is not None
         return Classifier(net, encoding, *train.statistics())
     source = load_classifier(bottom)
     copy = net.copy_bottom
@@ -252,7 +284,7 @@ def _write_metrics(
     """Writes `metrics.json` and, last, `run.json`."""
     scores = {split: evaluate(classifier, feeds[split], classes) for split in ("validation", "test")}
     main = f"validation_{'mAP' if classifier.encoding.multi_label else 'accuracy'}"
-    best = max(log.rows, key=lambda row: (row[main], -row["validation_loss"]))
+    best = max(log.rows, key=lambda row: (row[main], -row["validation_loss"]), default={"epoch": 0})
     metrics = {
         **scores,
         "epochs": len(log.rows),
@@ -263,7 +295,7 @@ def _write_metrics(
         "training_seconds": round(sum(row["seconds"] for row in log.rows), 2),
     }
     write_json(folder / "metrics.json", metrics)
-    packages = ("torch", "lightning", "torchmetrics", "timm", "datasets", "safetensors", "numpy")
+    packages = ("torch", "lightning", "torchmetrics", "timm", "torchvision", "datasets", "safetensors", "numpy")
     run = {
         "outputs": {file: sha256(folder / file) for file in (*OUTPUTS, CALIBRATION) if (folder / file).is_file()},
         "versions": {"python": platform.python_version(), **{item: version(item) for item in packages}},

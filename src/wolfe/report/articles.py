@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wolfe.files import read_json
+from wolfe.report.charts import CHARTS
 from wolfe.report.derived import KINDS, derived_caption, read_derived
 from wolfe.report.examples import examples_caption, select_parts
 from wolfe.report.findings import findings
@@ -128,7 +129,8 @@ def figure_article(figure: Mapping[str, Any], tables: Mapping[str, Any], results
     path = results / "figures" / f"{figure['name']}.png"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: make this figure first")
-    text = _TEXTS[figure.get("kind", "examples")](figure, tables, results)
+    kind = figure.get("kind", "examples")
+    text = CHARTS[kind].caption(figure, results) if kind in CHARTS else _TEXTS[kind](figure, tables, results)
     return {
         "name": figure["name"],
         "label": table_name(figure["name"], "Figure"),

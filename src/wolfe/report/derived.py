@@ -13,9 +13,20 @@ from typing import Any
 
 import pandas as pd
 
-from wolfe.report import jacobian_rank, one_step, transfer, variants
+from wolfe.report import (
+    detection_matrix,
+    detection_pooled,
+    detection_single,
+    jacobian_rank,
+    losses,
+    losses_claims,
+    one_step,
+    softmax_predictors,
+    transfer,
+    variants,
+)
 from wolfe.report.grid import Column, read_csv, to_latex, to_markdown, write_csv, write_text
-from wolfe.report.words import sentence, stands_in
+from wolfe.report.words import listed, sentence, stands_in
 
 _TEXTS = (
     "table",
@@ -35,6 +46,9 @@ _TEXTS = (
     "set",
     "other",
     "other_encoding",
+    "experiment",
+    "detector",
+    "trained_on",
 )
 """Columns of derived tables that hold words, whatever they look like."""
 
@@ -44,8 +58,8 @@ class Kind:
     """How tables of one kind are made.
 
     Attributes:
-        lines: from the spec and the folder `attacks` (`transfer` for tables of transfer) to the full table, one line
-            for each of `places`.
+        lines: from the spec and the folder that holds what is summed up (`attacks`, `transfer` for tables of transfer,
+            else all results) to the full table, one line for each of `places`.
         places: from the spec to (table, slug of the row, or attack for tables of transfer) of each line.
         columns: what readers see of a table.
         reading: how to read a table: the end of its caption.
@@ -66,6 +80,12 @@ KINDS = {
         ("jacobian_rank", jacobian_rank),
         ("variants", variants),
         ("transfer", transfer),
+        ("losses", losses),
+        ("losses_claims", losses_claims),
+        ("detection_single", detection_single),
+        ("detection_pooled", detection_pooled),
+        ("detection_matrix", detection_matrix),
+        ("softmax_predictors", softmax_predictors),
     )
 }
 _ROW = {"variants": "variant_slug", "transfer": "attack"}
@@ -77,9 +97,9 @@ def write_derived(spec: Mapping[str, Any], attacks: Path, out: Path) -> None:
 
     Args:
         spec: the resolved table: name, title, kind, stands_in, and `parts` (tables with their JMA rows), `rows`
-            (variants) or `transfers`.
+            (variants) or `transfers`, or `part` (losses), or `experiments`.
         attacks: the folder `attacks`, which holds `<model>/<rule>/<slug>`; for tables of transfer the folder
-            `transfer`, which holds `<set of classifiers>`.
+            `transfer`, which holds `<set of classifiers>`; for those of losses and experiments `results/<study>`.
         out: the files' common stem.
 
     Raises:
@@ -118,7 +138,16 @@ def derived_caption(spec: Mapping[str, Any], table: pd.DataFrame) -> str:
     parts = [
         sentence(str(spec["title"])),
         stands_in(str(spec.get("stands_in") or "")),
-        f"Each row rests on {images} images of the table named in it, which describes its data, targets and budget.",
+        f"Each row rests on {images} images{_described(spec)}.",
         KINDS[spec["kind"]].reading(table),
     ]
     return " ".join(part for part in parts if part)
+
+
+def _described(spec: Mapping[str, Any]) -> str:
+    """Where a reader finds what the images are."""
+    if "part" in spec:
+        return f" of the table {spec['part']['table']}, which describes its data, targets and budget"
+    if "experiments" in spec:
+        return f" of {listed([str(one['dataset']) for one in spec['experiments']])}"
+    return " of the table named in it, which describes its data, targets and budget"

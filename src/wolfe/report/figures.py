@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wolfe.data import open_split
 from wolfe.files import read_json
+from wolfe.report.charts import CHARTS
 from wolfe.report.drawing import GREY, INK, MOST_COLUMNS, RED, Block, Line, Panel, draw_blocks, label_lines, save
 from wolfe.report.examples import Example, select_parts
 from wolfe.report.geometry import draw_geometry, read_geometry
@@ -23,11 +24,11 @@ _TOLERANCE = 0.01
 
 
 def write_figure(spec: Mapping[str, Any], results: Path | None, geometry: Path | None, out: Path) -> None:
-    """Writes a figure of any kind; see `write_examples`, `geometry.draw_geometry` and `transfer_map.draw_transfer`.
+    """Writes a figure of any kind; see `write_examples`, `geometry.draw_geometry`, `transfer_map` and `charts`.
 
     Args:
         spec: the figure.
-        results: `results/<study>`, needed by the kinds "examples" and "transfer".
+        results: `results/<study>`, needed by all kinds but "geometry".
         geometry: what was measured, needed by the kind "geometry".
         out: the files' common stem.
 
@@ -39,6 +40,7 @@ def write_figure(spec: Mapping[str, Any], results: Path | None, geometry: Path |
         "examples": ("results", results),
         "geometry": ("geometry", geometry),
         "transfer": ("results", results),
+        **dict.fromkeys(CHARTS, ("results", results)),
     }
     if kind not in needed:
         raise ValueError(f"figure {spec['name']!r}: unknown kind {kind!r}; there are {', '.join(needed)}")
@@ -49,6 +51,8 @@ def write_figure(spec: Mapping[str, Any], results: Path | None, geometry: Path |
         save(draw_geometry(read_geometry(place)), out)
     elif kind == "transfer":
         save(draw_transfer(spec, place), out)
+    elif kind in CHARTS:
+        save(CHARTS[kind].draw(spec, place), out)
     else:
         write_examples(spec, place, out)
 

@@ -49,9 +49,15 @@ def encoding_name(encoding: str) -> str:
 
 
 def table_name(name: str, kind: str = "Table") -> str:
-    """'Table 10a' for a table (or figure) that ends in its number, as jma_10a; others under their own name."""
-    found = re.fullmatch(r"[a-z_]+_0*(\d+)([a-z]?)", name)
-    return f"{kind} {found[1]}{found[2]}" if found else name
+    """'Table 10a' for a table (or figure) that ends in its number, as jma_10a; others under their own name.
+
+    Those of the papers on losses and on the softmax have the paper's subject before that: 'Losses, Table 1'.
+    """
+    found = re.fullmatch(r"([a-z_]+)_0*(\d+)([a-z]?)", name)
+    if not found:
+        return name
+    paper = f"{found[1].capitalize()}, " if found[1] in ("losses", "softmax") else ""
+    return f"{paper}{kind} {found[2]}{found[3]}"
 
 
 def scientific(value: float) -> str:

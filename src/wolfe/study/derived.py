@@ -1,4 +1,4 @@
-"""Tables that are made from the rows of other tables: variants of rows, analyses of JMA, and transfer."""
+"""Tables that are made from other tables and experiments: variants of rows, analyses, transfer, detection."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from wolfe.study.experiments import SHOWN, table_part
 from wolfe.study.rows import parameters_of, slug
 from wolfe.study.transfers import transfer_runs
 
 _SUB_TABLE = re.compile(r"(.*[0-9])[a-z]")
+FOLLOWING = ("losses", "losses_claims")
+"""Kinds of tables that follow the attacks of one table step by step."""
 _OF_THE_TABLE = ("model", "dataset", "targets", "rule", "encoding", "images")
 
 
@@ -18,6 +21,7 @@ def derived_table(
     entry: Mapping[str, Any],
     tables: Mapping[str, dict[str, Any]],
     transfers: Mapping[str, dict[str, Any]],
+    experiments: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """A table of another kind than "attacks", resolved.
 
@@ -26,10 +30,12 @@ def derived_table(
         entry: its entry there.
         tables: the resolved tables of attacks.
         transfers: the resolved transfers.
+        experiments: the resolved experiments.
 
     Returns:
         `name`, `kind`, `title`, `stands_in`, and `parts` (the JMA rows of the tables that it sums up), or `rows` (for
-        variants: a row of a table in `base` and what becomes of it in `variant`), or `transfers` and `levels`.
+        variants: a row of a table in `base` and what becomes of it in `variant`), or `transfers` and `levels`, or
+        `experiments` (a list of one), or, for losses, `part` (see `table_part`) with `transfers` and `experiments`.
     """
     common = {"name": name, "kind": entry["kind"], "title": entry["title"], "stands_in": entry.get("stands_in", "")}
     if entry["kind"] == "variants":
@@ -37,6 +43,14 @@ def derived_table(
     if entry["kind"] == "transfer":
         shown = [transfers[transfer] for transfer in entry["transfers"]]
         return {**common, "levels": entry.get("levels", 3), "transfers": shown}
+    if entry["kind"] in SHOWN:
+        return {**common, "experiments": [experiments[entry["experiment"]]]}
+    if entry["kind"] in FOLLOWING:
+        added = {
+            "transfers": [transfers[entry["transfer"]]] if "transfer" in entry else [],
+            "experiments": [experiments[entry["experiment"]]] if "experiment" in entry else [],
+        }
+        return {**common, "part": table_part(tables[entry["table"]]), **added}
     return {**common, "parts": [_part(tables[table]) for table in entry["tables"]]}
 
 
@@ -85,7 +99,8 @@ def rows_needed(table: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]
         table: of any kind.
 
     Returns:
-        Model, target rule and row, each once; of rows whose transfer is shown only the slug.
+        Model, target rule and row, each once; of rows whose transfer is shown only the slug. None for a table that
+        shows an experiment.
     """
     if table["kind"] == "attacks":
         found = [(table["model"], table["targets"], row) for row in table["rows"]]
@@ -96,5 +111,6 @@ def rows_needed(table: Mapping[str, Any]) -> list[tuple[str, str, dict[str, Any]
         runs = [run for transfer in table["transfers"] for run in transfer_runs(transfer)]
         found = [(model, targets, {"slug": name}) for model, targets, name in runs]
     else:
-        found = [(part["model"], part["targets"], row) for part in table["parts"] for row in part["rows"]]
+        parts = table.get("parts", [table["part"]] if "part" in table else [])
+        found = [(part["model"], part["targets"], row) for part in parts for row in part["rows"]]
     return list({(model, targets, row["slug"]): (model, targets, row) for model, targets, row in found}.values())

@@ -6,15 +6,17 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from wolfe.study.derived import FOLLOWING
 from wolfe.study.document import limits_of
 from wolfe.study.errors import StudyError, allowed, check_name
+from wolfe.study.experiments import SHOWN, check_experiments, check_shown, check_stepped
 from wolfe.study.rows import canonical, label_of, parameters_of
 from wolfe.study.transfers import check_transfer_table, check_transfers
 from wolfe.study.validation import validate_row
 
 
 def check_derived(document: Mapping[str, Any]) -> None:
-    """Checks the transfers, the tables that are not of attacks, and the figures.
+    """Checks the transfers, the experiments, the tables that are not of attacks, and the figures.
 
     Args:
         document: a study whose models and tables of attacks are right.
@@ -23,11 +25,16 @@ def check_derived(document: Mapping[str, Any]) -> None:
         StudyError: the first problem found.
     """
     check_transfers(document, _attack_tables(document))
+    check_experiments(document, _attack_tables(document))
     for name, table in document["tables"].items():
         if table.get("kind") == "variants":
             _check_variants(f"tables.{name}", table, document)
         elif table.get("kind") == "transfer":
             check_transfer_table(f"tables.{name}", table, document)
+        elif table.get("kind") in SHOWN:
+            check_shown(f"tables.{name}", table, document)
+        elif table.get("kind") in FOLLOWING:
+            check_stepped(f"tables.{name}", table, document, _attack_tables(document))
         elif not is_of_attacks(table):
             _check_summed(f"tables.{name}", table, document)
     for name, figure in document.get("figures", {}).items():
@@ -79,6 +86,12 @@ def _check_figure(place: str, figure: Mapping[str, Any], document: Mapping[str, 
     if figure.get("kind") == "transfer":
         shown = {name: table for name, table in document["tables"].items() if table.get("kind") == "transfer"}
         check_name(f"{place}.table", "table of transfer", figure["table"], shown)
+        return
+    if figure.get("kind") in SHOWN:
+        check_shown(place, figure, document)
+        return
+    if figure.get("kind") == "losses":
+        check_stepped(place, figure, document, _attack_tables(document))
         return
     if ("parts" in figure) == ("table" in figure):
         raise StudyError(f"{place}: give either 'table' (with rows, image, images) or 'parts'")

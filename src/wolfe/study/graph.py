@@ -6,9 +6,11 @@ second Snakemake would have to be given the same options again. A test compares 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from wolfe.study.experiments import CHARTS
+from wolfe.study.needs import chart_files, experiment_files
 from wolfe.study.plan import Batch, Study, candidate_slugs
 from wolfe.study.transfers import transfer_runs
 
@@ -54,7 +56,32 @@ def _edges(study: Study) -> set[tuple[str, str]]:
         edges.add(("geometry_figure", "all"))
     if "transfer" in kinds:
         edges |= {("table", "transfer_figure"), ("transfer_figure", "report"), ("transfer_figure", "all")}
-    return edges | _transfer_edges(study)
+    return edges | _transfer_edges(study) | _chart_edges(study)
+
+
+def _chart_edges(study: Study) -> set[tuple[str, str]]:
+    """What experiments and charts read, and who reads the experiments that a table or a chart shows."""
+    edges: set[tuple[str, str]] = set()
+    charts = [figure for figure in study.figures.values() if figure["kind"] in CHARTS]
+    for figure in charts:
+        edges |= {(rule, "chart") for rule in _makers(study, chart_files(figure))}
+        edges |= {("chart", "report"), ("chart", "all")}
+    shown = [one for table in study.tables.values() for one in table.get("experiments", [])]
+    edges |= {("experiment", "table")} if shown else set()
+    for one in [*shown, *(figure["experiment"] for figure in charts if "experiment" in figure)]:
+        edges |= {(rule, "experiment") for rule in _makers(study, experiment_files(one))}
+    return edges
+
+
+def _makers(study: Study, files: Iterable[str]) -> set[str]:
+    """The rules that make some files of the results."""
+    stages = {"models": "train", "data": "dataset", "transfer": "transfer", "experiments": "experiment"}
+    jobs = {
+        f"attacks/{batch.model}/{batch.targets}/{row['slug']}": f"attack_{batch.name}"
+        for batch in study.batches
+        for row in batch.rows
+    }
+    return {stages.get(name.split("/")[0]) or jobs[name.rpartition("/")[0]] for name in files}
 
 
 def _transfer_edges(study: Study) -> set[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,11 @@ from typing import Any
 from wolfe.study.derived import derived_table, group_tables
 from wolfe.study.derived_references import is_of_attacks
 from wolfe.study.document import PUBLISHED_FOLDER, check_unique_keys, limits_of, plain, read_document
+from wolfe.study.experiments import SHOWN, resolved_experiments, table_part
 from wolfe.study.references import check_references
 from wolfe.study.rows import budgets_of, canonical, resolved_row
 from wolfe.study.transfers import resolved_transfers
 from wolfe.study.validation import validate
-
-# Attacks that work out Jacobians, whose rank is written down at every step.
-_TRACED = frozenset({"jma"})
 
 
 @dataclass(frozen=True)
@@ -29,8 +27,8 @@ class Batch:
         model: the model's name.
         dataset: its data set's name.
         targets: the name of the target rule with its parameters.
-        rows: `{"slug", "attack", "parameters", "trace"}`, each piece of work once; trace: whether the run also writes
-            what was observed at every step.
+        rows: `{"slug", "attack", "parameters", "trace"}`, each piece of work once; trace: what the run also writes
+            down at every step, "jacobian" (its rank) or "steps" (of an attack along a gradient), or None.
         tables: the tables that use every one of these rows.
     """
 
@@ -55,6 +53,7 @@ class Study:
         models: name to the study's entry.
         targets: (model, name of the target rule) to the rule with its parameters.
         transfers: name to the classifiers that are asked about each other's images, and the tables of these.
+        experiments: name to what is measured beside the attacks; its `kind` says what.
         tables: name to the resolved table, plain values for JSON; its `kind` says what it is made of.
         groups: a table's number to its sub-tables (jma_10 to jma_10a, jma_10b, ...).
         figures: name to the resolved figure; tables in it are resolved tables, rows are slugs.
@@ -69,6 +68,7 @@ class Study:
     models: dict[str, dict[str, Any]]
     targets: dict[tuple[str, str], dict[str, Any]]
     transfers: dict[str, dict[str, Any]]
+    experiments: dict[str, dict[str, Any]]
     tables: dict[str, dict[str, Any]]
     groups: dict[str, list[str]]
     figures: dict[str, dict[str, Any]]
@@ -96,7 +96,12 @@ class Study:
         entries = document["tables"]
         own = {name: _table(name, entry, document, limits) for name, entry in entries.items() if is_of_attacks(entry)}
         transfers = resolved_transfers(document, own)
-        tables = {name: own.get(name) or derived_table(name, entry, own, transfers) for name, entry in entries.items()}
+        experiments = resolved_experiments(document, own)
+        made_from = (own, transfers, experiments)
+        tables = {name: own.get(name) or derived_table(name, entry, *made_from) for name, entry in entries.items()}
+        figures = {
+            name: _figure(name, entry, tables, experiments) for name, entry in document.get("figures", {}).items()
+        }
         return cls(
             name=document["study"],
             title=document.get("title", document["study"]),
@@ -106,10 +111,11 @@ class Study:
             models=document["models"],
             targets={(table["model"], table["targets"]): table["rule"] for table in own.values()},
             transfers=transfers,
+            experiments=experiments,
             tables=tables,
             groups=group_tables(tables),
-            figures={name: _figure(name, entry, tables) for name, entry in document.get("figures", {}).items()},
-            batches=_batches(tables),
+            figures=figures,
+            batches=_batches(tables, _followed(tables, figures)),
         )
 
     def report_spec(self) -> dict[str, Any]:
@@ -169,12 +175,19 @@ def _table(name: str, table: Mapping[str, Any], document: Mapping[str, Any], lim
     }
 
 
-def _figure(name: str, figure: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
+def _figure(
+    name: str, figure: Mapping[str, Any], tables: Mapping[str, Any], experiments: Mapping[str, Any]
+) -> dict[str, Any]:
     common = {"name": name, "title": figure["title"], "kind": figure.get("kind", "examples")}
     if common["kind"] == "geometry":
         return {**common, "table": tables[figure["table"]], "labels": figure.get("labels")}
     if common["kind"] == "transfer":
         return {**common, "table": tables[figure["table"]]}
+    options = {key: value for key, value in figure.items() if key not in (*common, "table", "experiment")}
+    if common["kind"] in SHOWN:
+        return {**common, **options, "experiment": experiments[figure["experiment"]]}
+    if common["kind"] == "losses":
+        return {**common, **options, "part": table_part(tables[figure["table"]])}
     return {**common, "parts": [_part(part, tables) for part in figure.get("parts", [figure])]}
 
 
@@ -193,7 +206,14 @@ def _by_name(figure: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved figure in which tables are named, not repeated."""
     if figure["kind"] in ("geometry", "transfer"):
         return {**figure, "table": figure["table"]["name"]}
+    if "parts" not in figure:
+        return dict(figure)
     return {**figure, "parts": [{**part, "table": part["table"]["name"]} for part in figure["parts"]]}
+
+
+def _followed(tables: Mapping[str, Any], figures: Mapping[str, Any]) -> set[str]:
+    """The tables of attacks whose attacks are followed step by step, because something is made from that."""
+    return {entry["part"]["table"] for entry in (*tables.values(), *figures.values()) if "part" in entry}
 
 
 def candidate_slugs(part: Mapping[str, Any]) -> list[str]:
@@ -201,7 +221,7 @@ def candidate_slugs(part: Mapping[str, Any]) -> list[str]:
     return part["rows"] or [row["slug"] for row in part["table"]["rows"]]
 
 
-def _batches(tables: Mapping[str, dict[str, Any]]) -> list[Batch]:
+def _batches(tables: Mapping[str, dict[str, Any]], followed: Collection[str]) -> list[Batch]:
     """Groups rows by the exact set of tables that use them: a table's jobs run what it needs and nothing twice."""
     users: dict[tuple[str, str, str], list[str]] = {}
     work: dict[tuple[str, str, str], dict[str, Any]] = {}
@@ -212,7 +232,9 @@ def _batches(tables: Mapping[str, dict[str, Any]]) -> list[Batch]:
         tables_of += [name] if name not in tables_of else []
         parameters = canonical(row["attack"], row["parameters"])
         piece = {"slug": row["slug"], "attack": row["attack"], "parameters": parameters}
-        work.setdefault(key, {**piece, "trace": row["attack"] in _TRACED})
+        trace = "jacobian" if row["attack"] == "jma" else "steps" if name in followed else None
+        kept = work.setdefault(key, {**piece, "trace": trace})
+        kept["trace"] = kept["trace"] or trace
         datasets[model] = dataset
     grouped: dict[tuple[tuple[str, ...], str, str], list[tuple[str, str, str]]] = {}
     for key, names in users.items():

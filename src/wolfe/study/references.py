@@ -11,12 +11,14 @@ from wolfe.study.derived_references import check_derived, is_of_attacks
 from wolfe.study.errors import StudyError, allowed, check_name
 from wolfe.study.published_rows import check_published_row, published_lines
 from wolfe.study.rows import canonical, label_of, parameters_of
-from wolfe.study.sources import classes_of, image_shape, images_to_attack, is_multi_label
+from wolfe.study.sources import check_source, classes_of, image_shape, images_to_attack, is_multi_label
 
 _LOSSES = {"one_hot": "cross_entropy", "codebook": "hinge", "multi_label": "binary_cross_entropy"}
 # The networks that use layers of a trained one, and the networks that may have those.
 _BOTTOMS = {"vgg16_ensemble": ("vgg16",), "frozen_features": ("vgg16", "inception_v3", "timm")}
 SERVES = {
+    "over_optimised": ("one_hot",),
+    "multi_class_optimised": ("one_hot",),
     "ecoc_attack": ("codebook",),
     "ml_deepfool": ("multi_label", "codebook"),
     "mla_lp": ("multi_label", "codebook"),
@@ -37,6 +39,10 @@ def check_references(document: Mapping[str, Any], published: Path) -> None:
     Raises:
         StudyError: the first problem found, from the data sets down to the figures.
     """
+    for name, dataset in document["datasets"].items():
+        check_source(f"datasets.{name}", dataset)
+        if dataset.get("single_label") and dataset.get("hierarchy"):
+            raise StudyError(f"datasets.{name}.hierarchy: does not go with single_label, which allows one label each")
     for name, model in document["models"].items():
         _check_model(f"models.{name}", model, document)
     for name, table in document["tables"].items():
@@ -49,6 +55,11 @@ def check_references(document: Mapping[str, Any], published: Path) -> None:
 def _check_model(place: str, model: Mapping[str, Any], document: Mapping[str, Any]) -> None:
     check_name(f"{place}.dataset", "dataset", model["dataset"], document["datasets"])
     _check_bottom(place, model, document)
+    network = model["network"]
+    if model["training"]["epochs"] == 0 and not (network.get("weights") or network.get("pretrained")):
+        raise StudyError(
+            f"{place}.training.epochs: 0 takes published weights as they are; {network['name']} has none here"
+        )
     kind = model["encoding"]["kind"]
     if model["loss"] != _LOSSES[kind]:
         raise StudyError(f"{place}.loss: {model['loss']!r} does not fit a {kind} encoding; allowed: {_LOSSES[kind]}")
@@ -86,6 +97,8 @@ def _check_size(place: str, model: Mapping[str, Any], dataset: Mapping[str, Any]
     needed = ""
     if network["name"].startswith("vgg16") and size % 32:
         needed = "a multiple of 32"
+    elif network["name"] == "alexnet" and size < (29 if network.get("small_images") else 63):
+        needed = "at least 63, or 29 with small_images"
     elif network["name"] == "inception_v3" and size < (29 if network.get("small_images") else 75):
         needed = "at least 75, or 29 with small_images"
     if needed:

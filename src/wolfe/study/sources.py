@@ -1,9 +1,12 @@
-"""What the embedded sources hold, known without building them; a test keeps it true."""
+"""What the sources hold, known without building them; a test keeps it true."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import ModuleType
 from typing import Any
+
+from wolfe.study.errors import StudyError
 
 _CLASSES = {"digits": 10, "sequences": 225}
 # Channels of the images, and their side unless the entry says otherwise.
@@ -13,12 +16,14 @@ _TEST_IMAGES = {"digits": 360, "scenes": 1000, "sequences": 1125}
 
 def is_multi_label(dataset: Mapping[str, Any]) -> bool:
     """Whether the pictures of a study's data set have any number of labels."""
-    return dataset["source"] == "scenes"
+    return dataset["source"] == "scenes" and not dataset.get("single_label", False)
 
 
 def classes_of(dataset: Mapping[str, Any]) -> int:
     """How many classes or labels a study's data set has."""
-    if is_multi_label(dataset):
+    if dataset["source"] == "hub":
+        return _hub().hub_set(dataset["collection"]).classes
+    if dataset["source"] == "scenes":
         each = 13 if dataset.get("hierarchy", False) else 10
         return each * int(dataset.get("colours", 2))
     return _CLASSES[dataset["source"]]
@@ -26,10 +31,34 @@ def classes_of(dataset: Mapping[str, Any]) -> int:
 
 def images_to_attack(dataset: Mapping[str, Any]) -> int:
     """How many test images a study's data set has."""
+    if dataset["source"] == "hub":
+        return _hub().images_of(dataset)
     return int(dataset.get("test", _TEST_IMAGES[dataset["source"]]))
 
 
 def image_shape(dataset: Mapping[str, Any]) -> tuple[int, int]:
     """Channels and side of a study's data set's images."""
+    if dataset["source"] == "hub":
+        return _hub().hub_set(dataset["collection"]).channels, dataset["size"]
     channels, usual = _IMAGE_SHAPES[dataset["source"]]
     return channels, dataset.get("size", usual)
+
+
+def check_source(place: str, dataset: Mapping[str, Any]) -> None:
+    """Checks what an entry says of a published set's splits.
+
+    Raises:
+        StudyError: a split that cannot be, or images in two of them.
+    """
+    if dataset["source"] == "hub":
+        try:
+            _hub().parts_of(dataset["collection"], dataset["splits"])
+        except ValueError as error:
+            raise StudyError(f"{place}.splits: {error}") from None
+
+
+def _hub() -> ModuleType:
+    """What is known of published sets; here, since only studies that use one need it."""
+    from wolfe.data import hub_sets
+
+    return hub_sets

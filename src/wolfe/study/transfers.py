@@ -55,8 +55,9 @@ def resolved_transfers(document: Mapping[str, Any], tables: Mapping[str, dict[st
 
     Returns:
         Name to `name`, `dataset`, `models` (each with `name` and the kind of its `encoding`), and `tables`: for each
-        table of attacks on one of the models `table`, `model`, `targets` and `attacks` (each with `attack` and the
-        `slugs` of its rows). Lists, not maps, because the order counts and JSON need not keep it.
+        table of attacks on one of the models `table`, `model`, `targets` and `attacks` (each with `attack`, for
+        gradient steps with their loss, and the `slugs` of its rows). Lists, not maps, because the order counts and
+        JSON need not keep it.
     """
     transfers = {}
     for name, entry in document.get("transfers", {}).items():
@@ -73,7 +74,9 @@ def resolved_transfers(document: Mapping[str, Any], tables: Mapping[str, dict[st
 def _table(table: Mapping[str, Any]) -> dict[str, Any]:
     attacks: dict[str, list[str]] = {}
     for row in table["rows"]:
-        slugs = attacks.setdefault(row["attack"], [])
+        # Gradient steps on different losses are different attacks.
+        loss = f"_{row['parameters'].get('loss', 'cross_entropy')}" if row["attack"] == "gradient" else ""
+        slugs = attacks.setdefault(row["attack"] + loss, [])
         # A cut budget can make one run of several rows.
         slugs += [row["slug"]] if row["slug"] not in slugs else []
     rows = [{"attack": attack, "slugs": slugs} for attack, slugs in attacks.items()]

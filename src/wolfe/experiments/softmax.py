@@ -1,0 +1,188 @@
+"""How strong adversarial examples look and how well they transfer, step by step.
+
+Ozbulak, De Neve, Van Messem: "How the Softmax Output is Misleading for Evaluating the Strength of Adversarial
+Examples", 2018, Appendix B. Every model is attacked on the same images, towards the same classes, by ascents that go on
+after full confidence (`over_optimised`) and by ascents on two classes (`multi_class`), and all models are asked about
+what each step has made. An example transfers where another model decides for the target, or for either of two.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from wolfe.attacks import Attack, Context, build
+from wolfe.classifier import Classifier, ready_for_attack
+from wolfe.data.image_set import open_split
+from wolfe.experiments.attack_run import RECORDS, RUN, device_name, versions
+from wolfe.experiments.softmax_images import Examples, chosen_examples
+from wolfe.experiments.softmax_watch import Watch
+from wolfe.experiments.transfer_checks import checked_models
+from wolfe.files import atomic_path, sha256, write_json
+from wolfe.fingerprint import code_fingerprint
+from wolfe.models.folding import for_attack
+from wolfe.models.storage import load_classifier
+
+PICTURES = "pictures.safetensors"
+ATTACKS = {"over_optimised": "over_optimised", "multi_class": "multi_class_optimised"}
+"""The kinds of examples, and the attacks that make them."""
+_PARAMETERS = {"over_optimised": ("multiplier",), "multi_class": ("multiplier", "smaller_multiplier")}
+_IMAGES, _ITERATIONS, _BATCH = 48, 500, 64
+# Images and steps whose pictures are kept.
+_SHOWN, _SHOWN_STEPS = 8, 24
+
+
+def write_softmax(spec: Mapping[str, Any], results: Path, out: Path, seed: int, device: str) -> None:
+    """Attacks each model in both ways and writes what all models say at every step.
+
+    Args:
+        spec: `dataset`, `models` (names), and, where other than by default, `images` (48), `iterations` (500), and
+            `over_optimised` and `multi_class` with the multipliers of these attacks.
+        results: the folder of `data/<dataset>` and `models/<name>`.
+        out: a folder for `records.parquet` (see `Watch`), `pictures.safetensors` (some images at some steps as bytes,
+            "<kind>.<model>" (images, steps, C, H, W)) and `run.json` with their checksums.
+        seed: the study's: which images, which classes.
+        device: "cpu" or "cuda".
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is damaged, a parameter is wrong, models differ in their labels or have no class for each
+            output, or too few images are classified correctly by all. All of this is found before the attacks.
+    """
+    begin, data = time.perf_counter(), Path(results) / "data" / spec["dataset"]
+    attacks = attacks_of(spec)
+    known = checked_models([Path(results) / "models" / name for name in spec["models"]], data)
+    if len(known) < 2:
+        raise ValueError(f"experiment {spec['name']!r} needs at least two models to transfer between")
+    classifiers = {folder.name: load_classifier(folder, device) for folder, _ in known}
+    _check_encodings(attacks, classifiers)
+    split = open_split(data, "test")
+    examples = chosen_examples(classifiers, split, spec["dataset"], int(spec.get("images", _IMAGES)), seed)
+    frames, pictures = _watched(attacks, classifiers, examples, seed)
+    content = {
+        "spec": dict(spec),
+        "attacks": {
+            kind: {"attack": ATTACKS[kind], "parameters": dict(vars(attack))} for kind, attack in attacks.items()
+        },
+        "class_names": split.class_names,
+        "test_images": len(split),
+        "shown": {"images": examples.ids[:_SHOWN], "steps": shown_steps(_steps(spec))},
+        "depends_on": {
+            "weights": {folder.name: weights for folder, weights in known},
+            "data": sha256(data / "card.json"),
+            "seed": seed,
+        },
+        "device": device_name(next(iter(classifiers.values())).device),
+        "seconds": time.perf_counter() - begin,
+    }
+    _write(pd.concat(frames, ignore_index=True), pictures, content, Path(out))
+
+
+def _steps(spec: Mapping[str, Any]) -> int:
+    return int(spec.get("iterations", _ITERATIONS))
+
+
+def attacks_of(spec: Mapping[str, Any]) -> dict[str, Attack]:
+    """The attack of each kind of examples.
+
+    Raises:
+        ValueError: a parameter that is not for the experiment to choose, or a value out of range.
+    """
+    found = {}
+    for kind, attack in ATTACKS.items():
+        parameters = dict(spec.get(kind) or {})
+        for name in parameters:
+            if name not in _PARAMETERS[kind]:
+                raise ValueError(
+                    f"experiment {spec['name']!r}: {kind} takes {', '.join(_PARAMETERS[kind])}, not {name!r}"
+                )
+        found[kind] = build({"attack": attack, "max_iterations": _steps(spec), **parameters})
+    return found
+
+
+def _check_encodings(attacks: Mapping[str, Attack], classifiers: Mapping[str, Classifier]) -> None:
+    for name, classifier in classifiers.items():
+        if not all(attack.serves(classifier.encoding) for attack in attacks.values()):
+            kind = type(classifier.encoding).__name__
+            raise ValueError(
+                f"model {name} has {classifier.encoding.size} outputs of the encoding {kind}: the softmax "
+                "of at least three classes is needed"
+            )
+
+
+def _watched(
+    attacks: Mapping[str, Attack], classifiers: Mapping[str, Classifier], examples: Examples, seed: int
+) -> tuple[list[pd.DataFrame], dict[str, np.ndarray]]:
+    """The records and the pictures of each model under each attack."""
+    frames, pictures = [], {}
+    context = Context(image_ids=examples.ids, seed=seed, labels=examples.labels)
+    faster = {name: for_attack(one, examples.images[:_BATCH].to(one.device)) for name, one in classifiers.items()}
+    with ExitStack() as ready:
+        for one in faster.values():
+            ready.enter_context(ready_for_attack(one))
+        for kind, attack in attacks.items():
+            steps = int(vars(attack)["max_iterations"])
+            for source in faster:
+                watch = Watch(faster, source, examples.images, steps, shown_steps(steps), _SHOWN)
+                told = replace(context, observer=watch)
+                result = attack(faster[source], examples.images, examples.targets, context=told, batch_size=_BATCH)
+                seen = _with_ends(watch.frame(), faster, result.adversarials, steps)
+                frames.append(_named(seen, kind, source, examples))
+                pictures[f"{kind}.{source}"] = watch.pictures
+    return frames, pictures
+
+
+@torch.no_grad()
+def _with_ends(seen: pd.DataFrame, classifiers: Mapping[str, Classifier], images: Tensor, steps: int) -> pd.DataFrame:
+    """Adds `float_prediction_<model>`: the decision on the last images (N, C, H, W) before rounding; -1 elsewhere."""
+    last = (seen["step"] == steps).to_numpy()
+    decided = {}
+    for name, one in classifiers.items():
+        column = np.full(len(seen), -1)
+        column[last] = torch.cat([one.decide(part) for part in images.split(_BATCH)]).cpu().numpy()
+        decided[f"float_prediction_{name}"] = column
+    return seen.assign(**decided)
+
+
+def shown_steps(iterations: int) -> list[int]:
+    """The steps whose pictures are kept: the image as it came, and others at about equal ratios up to the last."""
+    return sorted({0, *np.rint(np.geomspace(1, iterations, _SHOWN_STEPS)).astype(int).tolist()})
+
+
+def _named(seen: pd.DataFrame, kind: str, source: str, examples: Examples) -> pd.DataFrame:
+    """What was seen, with which example each line is about before it."""
+    place = seen.pop("position").to_numpy()
+    seconds = examples.seconds.numpy() if kind == "multi_class" else np.full(len(examples.ids), -1)
+    named = pd.DataFrame(
+        {
+            "kind": kind,
+            "source": source,
+            "image_id": np.asarray(examples.ids)[place],
+            "true_label": examples.labels.numpy()[place],
+            "target": examples.targets.numpy()[place],
+            "second": seconds[place],
+        }
+    )
+    return pd.concat([named, seen], axis=1)
+
+
+def _write(records: pd.DataFrame, pictures: dict[str, np.ndarray], content: dict[str, Any], out: Path) -> None:
+    """Writes everything with its checksums, all or nothing."""
+    code = code_fingerprint("wolfe.experiments.softmax", "wolfe.attacks.activation")
+    content |= {"threads": torch.get_num_threads(), "versions": versions(), "code": code}
+    with atomic_path(out) as temporary:
+        temporary.mkdir()
+        records.to_parquet(temporary / RECORDS, index=False)
+        save_file(pictures, temporary / PICTURES)
+        outputs = {name: sha256(temporary / name) for name in (RECORDS, PICTURES)}
+        write_json(temporary / RUN, content | {"outputs": outputs})
