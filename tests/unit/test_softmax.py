@@ -257,3 +257,21 @@ def test_what_cannot_be_had_is_refused_before_the_attacks(results, tmp_path, mon
 def test_a_missing_model_is_named(results, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"four.*is no trained classifier"):
         write_softmax(SPEC | {"models": ["one", "four"]}, results, tmp_path / "out", 3, "cpu")
+
+
+def test_finished_attacks_are_kept_and_parts_of_the_images_give_the_same(results, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "_make", lambda *_: pytest.fail("attacked again"))
+    write_softmax(SPEC, results, tmp_path / "again", 3, "cpu")
+    pd.testing.assert_frame_equal(records_of(tmp_path / "again"), records_of(finished))
+    monkeypatch.undo()
+    monkeypatch.setitem(NETWORKS, "linear", Linear)
+    monkeypatch.setattr(stage, "_TOGETHER", 5)
+    write_softmax(SPEC, results, tmp_path / "parts", 3, "cpu")
+    parts, whole = records_of(tmp_path / "parts"), records_of(finished)
+    names = ["kind", "source", "image_id", "step", "target", "second"]
+    pd.testing.assert_frame_equal(parts[names], whole[names])
+    # Where two classes are level, rounding decides which of them is helped.
+    one = parts["kind"] == "over_optimised"
+    pd.testing.assert_frame_equal(parts.loc[one, ["activation", "l2"]], whole.loc[one, ["activation", "l2"]], rtol=1e-3)
+    pieces = list((results / "store").glob("*/one-*"))
+    assert len(pieces) == 2 * (1 + 3), "for both kinds once all 12 images together, once 5, 5 and 2"

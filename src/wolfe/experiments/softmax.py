@@ -8,17 +8,18 @@ what each step has made. An example transfers where another model decides for th
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from wolfe.attacks import Attack, Context, build
@@ -27,6 +28,7 @@ from wolfe.data.image_set import open_split
 from wolfe.experiments.attack_run import RECORDS, RUN, device_name, versions
 from wolfe.experiments.softmax_images import Examples, chosen_examples
 from wolfe.experiments.softmax_watch import Watch
+from wolfe.experiments.store import Store
 from wolfe.experiments.transfer_checks import checked_models
 from wolfe.files import atomic_path, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
@@ -38,12 +40,16 @@ ATTACKS = {"over_optimised": "over_optimised", "multi_class": "multi_class_optim
 """The kinds of examples, and the attacks that make them."""
 _PARAMETERS = {"over_optimised": ("multiplier",), "multi_class": ("multiplier", "smaller_multiplier")}
 _IMAGES, _ITERATIONS, _BATCH = 48, 500, 64
+# Images that are finished and kept together.
+_TOGETHER = 256
 # Images and steps whose pictures are kept.
 _SHOWN, _SHOWN_STEPS = 8, 24
 
 
 def write_softmax(spec: Mapping[str, Any], results: Path, out: Path, seed: int, device: str) -> None:
     """Attacks each model in both ways and writes what all models say at every step.
+
+    Finished attacks, some images each, are kept in `results/store`.
 
     Args:
         spec: `dataset`, `models` (names), and, where other than by default, `images` (48), `iterations` (500), and
@@ -68,7 +74,13 @@ def write_softmax(spec: Mapping[str, Any], results: Path, out: Path, seed: int, 
     _check_encodings(attacks, classifiers)
     split = open_split(data, "test")
     examples = chosen_examples(classifiers, split, spec["dataset"], int(spec.get("images", _IMAGES)), seed)
-    frames, pictures = _watched(attacks, classifiers, examples, seed)
+    depends_on = {
+        "weights": {folder.name: weights for folder, weights in known},
+        "data": sha256(data / "card.json"),
+        "seed": seed,
+        "device": torch.device(device).type,
+    }
+    frames, pictures = _watched(attacks, classifiers, examples, Store(Path(results) / "store"), depends_on)
     content = {
         "spec": dict(spec),
         "attacks": {
@@ -77,11 +89,7 @@ def write_softmax(spec: Mapping[str, Any], results: Path, out: Path, seed: int, 
         "class_names": split.class_names,
         "test_images": len(split),
         "shown": {"images": examples.ids[:_SHOWN], "steps": shown_steps(_steps(spec))},
-        "depends_on": {
-            "weights": {folder.name: weights for folder, weights in known},
-            "data": sha256(data / "card.json"),
-            "seed": seed,
-        },
+        "depends_on": depends_on,
         "device": device_name(next(iter(classifiers.values())).device),
         "seconds": time.perf_counter() - begin,
     }
@@ -121,25 +129,54 @@ def _check_encodings(attacks: Mapping[str, Attack], classifiers: Mapping[str, Cl
 
 
 def _watched(
-    attacks: Mapping[str, Attack], classifiers: Mapping[str, Classifier], examples: Examples, seed: int
+    attacks: Mapping[str, Attack],
+    classifiers: Mapping[str, Classifier],
+    examples: Examples,
+    store: Store,
+    depends_on: Mapping[str, Any],
 ) -> tuple[list[pd.DataFrame], dict[str, np.ndarray]]:
-    """The records and the pictures of each model under each attack."""
+    """The records and the pictures of each model under each attack, some images after the other."""
     frames, pictures = [], {}
-    context = Context(image_ids=examples.ids, seed=seed, labels=examples.labels)
     faster = {name: for_attack(one, examples.images[:_BATCH].to(one.device)) for name, one in classifiers.items()}
     with ExitStack() as ready:
         for one in faster.values():
             ready.enter_context(ready_for_attack(one))
         for kind, attack in attacks.items():
-            steps = int(vars(attack)["max_iterations"])
+            key = store.key(kind=kind, attack=repr(attack), code=_code(), **depends_on)
             for source in faster:
-                watch = Watch(faster, source, examples.images, steps, shown_steps(steps), _SHOWN)
-                told = replace(context, observer=watch)
-                result = attack(faster[source], examples.images, examples.targets, context=told, batch_size=_BATCH)
-                seen = _with_ends(watch.frame(), faster, result.adversarials, steps)
-                frames.append(_named(seen, kind, source, examples))
-                pictures[f"{kind}.{source}"] = watch.pictures
+                shown = []
+                for number, part in enumerate(examples.parts(_TOGETHER)):
+                    make = partial(_make, kind, attack, faster, source, part, number == 0, int(depends_on["seed"]))
+                    name = hashlib.sha256("/".join(part.ids).encode()).hexdigest()[:16]
+                    folder, _ = store.piece(key, f"{source}-{name}", make)
+                    frames.append(pd.read_parquet(folder / RECORDS))
+                    shown.append(load_file(folder / PICTURES)["pictures"])
+                pictures[f"{kind}.{source}"] = shown[0]
     return frames, pictures
+
+
+def _code() -> str:
+    return code_fingerprint("wolfe.experiments.softmax", "wolfe.attacks.activation")
+
+
+def _make(
+    kind: str,
+    attack: Attack,
+    classifiers: Mapping[str, Classifier],
+    source: str,
+    examples: Examples,
+    first: bool,
+    seed: int,
+    folder: Path,
+) -> None:
+    """Attacks some images on one model and fills a folder of the store; of the first ones pictures are kept."""
+    steps = int(vars(attack)["max_iterations"])
+    watch = Watch(classifiers, source, examples.images, steps, shown_steps(steps), _SHOWN if first else 0)
+    context = Context(image_ids=examples.ids, seed=seed, labels=examples.labels, observer=watch)
+    result = attack(classifiers[source], examples.images, examples.targets, context=context, batch_size=_BATCH)
+    seen = _with_ends(watch.frame(), classifiers, result.adversarials, steps)
+    _named(seen, kind, source, examples).to_parquet(folder / RECORDS, index=False)
+    save_file({"pictures": watch.pictures}, folder / PICTURES)
 
 
 @torch.no_grad()
@@ -178,8 +215,7 @@ def _named(seen: pd.DataFrame, kind: str, source: str, examples: Examples) -> pd
 
 def _write(records: pd.DataFrame, pictures: dict[str, np.ndarray], content: dict[str, Any], out: Path) -> None:
     """Writes everything with its checksums, all or nothing."""
-    code = code_fingerprint("wolfe.experiments.softmax", "wolfe.attacks.activation")
-    content |= {"threads": torch.get_num_threads(), "versions": versions(), "code": code}
+    content |= {"threads": torch.get_num_threads(), "versions": versions(), "code": _code()}
     with atomic_path(out) as temporary:
         temporary.mkdir()
         records.to_parquet(temporary / RECORDS, index=False)

@@ -37,6 +37,12 @@ class Examples:
     targets: Tensor
     seconds: Tensor
 
+    def parts(self, size: int) -> Iterator[Examples]:
+        """These examples, so many at a time."""
+        for begin in range(0, len(self.ids), size):
+            part = slice(begin, begin + size)
+            yield Examples(self.ids[part], self.images[part], self.labels[part], self.targets[part], self.seconds[part])
+
 
 def chosen_examples(
     classifiers: Mapping[str, Classifier], split: ImageSet, dataset: str, wanted: int, seed: int
