@@ -19,6 +19,7 @@ STEPS = {
     "title": "Steps",
     "model": "vgg",
     "targets": {"rule": "other_class"},
+    "images": 40,
     "rows": [{"attack": "gradient", "label": "CE"}, {"attack": "ifgs"}],
 }
 
@@ -124,6 +125,14 @@ def test_the_graph_leads_from_runs_over_experiments_to_tables_and_charts() -> No
         (
             {"detection": {"kind": "detection", "learn": "steps", "detectors": DETECTORS, "test_share": 0.95}},
             "leave no images to train with",
+        ),
+        (
+            {"detection": {"kind": "detection", "learn": "steps", "detectors": DETECTORS, "validation_share": 0.01}},
+            "leave 0 for the validation part of a detector, which needs 4",
+        ),
+        (
+            {"detection": {"kind": "detection", "learn": "steps", "tested": ["steps"], "detectors": DETECTORS}},
+            "steps attacks 40 images, which no detector may have learnt from, and the test part holds 20",
         ),
         ({"detection": {"kind": "detektion"}}, "unknown kind 'detektion'; did you mean 'detection'?"),
         ({"circles": {"kind": "circles", "hiden": 3}}, "experiments.circles.hiden: unknown key; did you mean 'hidden'"),

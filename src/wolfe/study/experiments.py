@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from wolfe.study.document import limits_of
 from wolfe.study.errors import StudyError, allowed, check_name
 from wolfe.study.rows import label_of
 from wolfe.study.sources import is_multi_label
@@ -22,6 +23,8 @@ SHOWN = {
 """The kind of experiment that a kind of table or figure shows."""
 CHARTS = ("losses", "circles", "detection_roc", "softmax_examples", "softmax_curves")
 """Kinds of figures that are drawn from an experiment or from what attacks went through step by step."""
+TEST_SHARE, VALIDATION_SHARE, FEWEST = 0.5, 0.1, 4
+"""A detection's usual shares of the test and the validation part, and the images that each part must hold."""
 STEPPED = ("gradient", "ifgs", "lbfgs")
 """Attacks that go by the gradient of a loss: what they go through can be written down step by step."""
 
@@ -79,8 +82,35 @@ def _check_detection(
     for index, detector in enumerate(entry["detectors"]):
         if "start" in detector:
             check_name(f"{place}.detectors[{index}].start", "model", detector["start"], document["models"])
-    if entry.get("test_share", 0.5) + entry.get("validation_share", 0.1) >= 1:
+    _check_parts(place, entry, document, attack_tables)
+
+
+def _check_parts(
+    place: str, entry: Mapping[str, Any], document: Mapping[str, Any], attack_tables: Mapping[str, Any]
+) -> None:
+    """Checks that there are enough images to learn, to choose by and to test on."""
+    test, validation = entry.get("test_share", TEST_SHARE), entry.get("validation_share", VALIDATION_SHARE)
+    if test + validation >= 1:
         raise StudyError(f"{place}: test_share and validation_share leave no images to train with: lower one of them")
+
+    def images(name: str) -> int:
+        return int(attack_tables[name].get("images", limits_of(document)["images"]))
+
+    known = images(entry["learn"])
+    parts = {"test": round(test * known), "validation": round(validation * known)}
+    parts["train"] = known - sum(parts.values())
+    for part, size in parts.items():
+        if size < FEWEST:
+            raise StudyError(
+                f"{place}.learn: the {known} images of {entry['learn']} leave {size} for the {part} part of a "
+                f"detector, which needs {FEWEST}: attack more images there, or change the shares"
+            )
+    for index, name in enumerate(entry.get("tested", [])):
+        if images(name) > parts["test"]:
+            raise StudyError(
+                f"{place}.tested[{index}]: {name} attacks {images(name)} images, which no detector may have learnt "
+                f"from, and the test part holds {parts['test']}: attack fewer there, or raise test_share"
+            )
 
 
 def check_shown(place: str, entry: Mapping[str, Any], document: Mapping[str, Any]) -> None:
