@@ -116,14 +116,16 @@ def _panels(part: pd.DataFrame, models: Sequence[str], rows: Sequence[tuple[str,
         ("untargeted", "untargeted", "counted"),
         ("bits reached", "bits_reached", "bits_asked"),
     ):
-        shares = [[_share(groups[row], model, name, total) for model in models] for row in rows]
-        panels.append(_Panel(title, list(models), np.array(shares), own))
+        shares = np.array([[_share(groups[row], model, name, total) for model in models] for row in rows])
+        # Classifiers of classes have no bits.
+        if np.isfinite(shares).any():
+            panels.append(_Panel(title, list(models), shares, own))
     edges = [f"up to {significant(edge)}" for edge in edges_of(part)]
-    shares = [
+    by_level = [
         [pooled(groups[row], f"level_{level}_untargeted", f"level_{level}_counted") for level in levels_of(part)]
         for row in rows
     ]
-    return [*panels, _Panel("untargeted by L2", edges, np.array(shares), np.zeros((len(rows), len(edges)), bool))]
+    return [*panels, _Panel("untargeted by L2", edges, np.array(by_level), np.zeros((len(rows), len(edges)), bool))]
 
 
 def _share(group: pd.DataFrame, model: str, name: str, total: str) -> float:
