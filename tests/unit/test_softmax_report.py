@@ -237,6 +237,8 @@ def test_numbers_of_a_pair_by_hand(results):
         10,
     )
     assert (first["certain"], first["certain_step_median"]) == (10, 2)
+    assert 0 < first["adversarial"] <= 10
+    assert first["adversarial_low"] + first["adversarial_certain"] <= first["adversarial"]
     assert first["certain_transferred"] == 4, "images 0 to 3 transfer by step 2"
     assert (first["kept_below_one"], first["kept_softmax_mean"]) == (0, 1)
     by = found.set_index("measure")
@@ -303,8 +305,13 @@ def test_versions_that_the_softmax_cannot_tell_apart():
 
 
 def test_versions_whose_confidence_falls_while_the_logit_rises():
-    lines = lines_of([0.9, 0.6, 0.9, 0.7, 0.6, 0.65], [9.0, 5, 6, 7, 4, 30])
+    lines = lines_of([0.9, 0.6, 0.9, 0.7, 0.6, 0.65], [3.0, 5, 6, 7, 4, 30])
     assert falling_steps(lines, [1, 2, 3, 4, 5]) == [2, 3, 5]
+    lines = lines_of([0.9, 0.6, 0.9, 0.7, 0.6, 0.65], [6.5, 5, 6, 7, 4, 30])
+    assert falling_steps(lines, [1, 2, 3, 4, 5]) == [], "two steps that are stronger than the image as it came"
+    lines = lines_of([0.9, 0.6, 0.9, 0.7, 0.6, 0.45], [3.0, 5, 6, 7, 4, 30])
+    assert falling_steps(lines, [1, 2, 3, 4, 5]) == [], "half at most is neither class"
+    lines = lines_of([0.9, 0.6, 0.9, 0.7, 0.6, 0.65], [3.0, 5, 6, 7, 4, 30])
     assert falling_steps(lines, [1, 4, 5]) == []
 
 

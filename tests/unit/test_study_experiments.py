@@ -12,9 +12,10 @@ from wolfe.study.needs import chart_files, experiment_files, table_files, table_
 from .test_study import small_study
 
 DETECTORS = [
-    {"name": "VGG-16", "network": {"name": "vgg16"}, "start": "vgg"},
+    {"name": "VGG-16", "network": {"name": "vgg16", "width": 0.1}, "start": "vgg"},
     {"name": "A", "network": {"name": "vgg16"}},
 ]
+CURVES = {"kind": "softmax_curves", "title": "x", "experiment": "softmax", "which": "both"}
 STEPS = {
     "title": "Steps",
     "model": "vgg",
@@ -40,6 +41,7 @@ def with_experiments(**changes: Any) -> dict[str, Any]:
         },
         **changes,
     }
+    config["transfers"] = {"others": {"models": ["vgg", "ecoc"], "tables": ["first"]}}
     config["tables"] |= {
         "steps": STEPS,
         "losses_1": {"kind": "losses", "title": "Losses", "table": "steps"},
@@ -103,6 +105,10 @@ def test_the_graph_leads_from_runs_over_experiments_to_tables_and_charts() -> No
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
+        (
+            {"softmax": {"kind": "softmax", "models": ["vgg", "other"], "multi_class": {"smaller_multiplier": 1}}},
+            "experiments.softmax.multi_class.smaller_multiplier: must be at most the multiplier 0.1, not 1",
+        ),
         ({"softmax": {"kind": "softmax", "models": ["vgg", "vg"]}}, "experiments.softmax.models[1]: there is no model"),
         (
             {"softmax": {"kind": "softmax", "models": ["vgg", "labels"]}},
@@ -121,6 +127,10 @@ def test_the_graph_leads_from_runs_over_experiments_to_tables_and_charts() -> No
         (
             {"detection": {"kind": "detection", "learn": "steps", "tested": ["third"], "detectors": DETECTORS}},
             "tested[0]: there is no table of attacks on vgg 'third'",
+        ),
+        (
+            {"detection": {"kind": "detection", "learn": "steps", "detectors": [{**DETECTORS[0], "start": "ecoc"}]}},
+            "detectors[0].start: ecoc has another network than the detector VGG-16",
         ),
         (
             {"detection": {"kind": "detection", "learn": "steps", "detectors": DETECTORS, "test_share": 0.95}},
@@ -151,6 +161,10 @@ def test_wrong_experiments_are_told_what_is_wrong(changes: dict[str, Any], expec
         ({"kind": "losses", "title": "x", "table": "third"}, "losses are compared on classes"),
         ({"kind": "losses_claims", "title": "x", "table": "steps", "experiment": "softmax"}, "of the kind detection"),
         ({"kind": "losses_claims", "title": "x", "table": "steps", "transfer": "no"}, "there is no transfer 'no'"),
+        (
+            {"kind": "losses_claims", "title": "x", "table": "steps", "transfer": "others"},
+            "transfer: others does not ask about the images of steps",
+        ),
         ({"kind": "detection_pooled", "title": "x", "experiment": "circles"}, "of the kind detection 'circles'"),
     ],
 )
@@ -168,6 +182,26 @@ def test_tables_show_what_is_there_and_fits(entry: dict[str, Any], expected: str
         ({"kind": "losses", "title": "x", "table": "steps", "show": "setting"}, "'setting' is missing"),
         ({"kind": "circles", "title": "x", "experiment": "softmax"}, "of the kind circles 'softmax'"),
         ({"kind": "softmax_curves", "title": "x", "experiment": "softmax"}, "'which' is missing"),
+        (
+            {
+                "kind": "softmax_curves",
+                "title": "x",
+                "experiment": "softmax",
+                "which": "both",
+                "pairs": [["vgg", "ecoc"]],
+            },
+            "pairs[0]: there is no model of the experiment 'ecoc'",
+        ),
+        (
+            {
+                "kind": "softmax_curves",
+                "title": "x",
+                "experiment": "softmax",
+                "which": "both",
+                "pairs": [["vgg", "vgg"]],
+            },
+            "vgg cannot transfer to itself",
+        ),
     ],
 )
 def test_figures_show_what_is_there_and_fits(entry: dict[str, Any], expected: str) -> None:

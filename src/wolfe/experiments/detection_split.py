@@ -59,7 +59,8 @@ def split_images(
     Args:
         image_ids: names of the images, all different.
         labels: their true classes.
-        tested: names of images that attacks are tested on which nothing is learnt from: these come to the test part.
+        tested: names of images that attacks are tested on which nothing is learnt from: these come to the test part,
+            in exchange for others of their class where it has any.
         test_share: share of the test part, in (0, 1).
         validation_share: share of the validation part.
         seed: of the draw.
@@ -78,12 +79,20 @@ def split_images(
             f"{first.sum()} images are attacked only to be tested on, and the test part holds {sizes['test']} of "
             f"{len(names)}: raise test_share to {first.sum() / len(names):.2f} or attack fewer images there"
         )
-    rest = np.flatnonzero(~first)
-    dealt = deal(classes[rest], {**sizes, "test": sizes["test"] - int(first.sum())}, seed)
-    split = np.where(first, "test", "").astype(object)
-    for part, indices in dealt.items():
-        split[rest[indices]] = part
+    split = np.empty(len(names), dtype=object)
+    for part, indices in deal(classes, sizes, seed).items():
+        split[indices] = part
+    _exchange(split, classes, first)
     return pd.DataFrame({"image_id": names, "true_label": classes, "split": split})
+
+
+def _exchange(split: NDArray[np.object_], classes: NDArray[np.int64], first: NDArray[np.bool_]) -> None:
+    """Brings items (N,) that must be tested on to the test part, each for one of its class where there is one."""
+    for place in np.flatnonzero(first & (split != "test")):
+        free = np.flatnonzero((split == "test") & ~first)
+        alike = free[classes[free] == classes[place]]
+        other = alike[0] if len(alike) else free[0]
+        split[place], split[other] = split[other], split[place]
 
 
 def deal(classes: NDArray[np.int64], sizes: dict[str, int], seed: int) -> dict[str, Indices]:

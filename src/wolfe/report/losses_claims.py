@@ -139,14 +139,16 @@ def reading(table: pd.DataFrame) -> str:
     return (
         "Section and claim of the paper in our words, with the number of the claim in the section's list. Each line is "
         f"one figure: it {HOLDS} where the whole 95 % interval fulfils the condition, {FAILS} where none of it "
-        f"does, else it is {UNDECIDED}, as with fewer than {FEWEST} images. Differences are between two losses on the "
+        f"does, else it is {UNDECIDED}, as with fewer than {FEWEST} images, or where each image gives the bound itself "
+        "(nothing happens under either loss). Differences are between two losses on the "
         "same images (mean), quotients are geometric means over the images that have both, and their intervals come "
         f"from {DRAWS:,} draws of the images with replacement, the same draws for all; shares have Wilson's interval, "
         "correlations that of Bonett and Wright. Images that never change count the whole budget as steps; distances "
         "at the first change are over the images that change under both. A class is certain from a softmax of "
-        f"{SURE} on. Times: in the place of an interval stand the figures of each setting by itself, since images of a "
-        "batch share them. The bounds of claims that the paper makes in words (far more, limited, effective) are "
-        f"ours. {_about_detectors(table)}{_absent(table)}"
+        f"{SURE} on. Times: in the place of an interval stand the least and the greatest of the figures that both "
+        "settings give, taken crosswise too, since images of a batch share them. The bounds of claims that the paper "
+        "makes in words (far more, limited, effective) are ours. "
+        f"{_about_detectors(table)}{_absent(table)}"
     ).rstrip()
 
 

@@ -65,7 +65,7 @@ def _by_attack(labels: Mapping[str, str], single: bool) -> list[Statement]:
     easiest = Claim("V-C", 4, "CE-sign is the easiest to detect")
     hardest = Claim("V-C", 4, "Trained on all attacks, detectors find CE and M-logit the hardest")
     pairs = [(easiest, "easiest", SIGN, loss) for loss in (CE, LOGIT, MARGIN)]
-    pairs += [(hardest, "harder", LOGIT, loss) for loss in (CE, MARGIN)]
+    pairs += [(hardest, f"harder-than-{other}", other, loss) for other in (LOGIT, SIGN) for loss in (CE, MARGIN)]
     pooled = [
         Statement(
             claim,

@@ -47,6 +47,13 @@ def mean(values: NDArray[np.float64]) -> Measured:
     return Measured(float(known.mean()), float(low), float(high), len(known))
 
 
+def mean_share(values: NDArray[np.float64]) -> Measured:
+    """The mean of shares in [0, 1] over images (N,); where all are 0 or all are 1, Wilson's interval has a length."""
+    known = values[~np.isnan(values)]
+    alike = len(known) > 0 and (bool((known == 0).all()) or bool((known == 1).all()))
+    return share(known == 1) if alike else mean(values)
+
+
 def drawn_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The means (DRAWS, ...) of values (N, ...) over images drawn again with replacement."""
     images = len(values)

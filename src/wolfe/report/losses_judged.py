@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from wolfe.report.detection import GENUINE, LEARNT, POOLED, right
-from wolfe.report.losses_intervals import Measured, correlation, mean
+from wolfe.report.losses_intervals import Measured, correlation, mean, mean_share
 from wolfe.report.losses_measures import Evidence, Measure
 
 
@@ -34,7 +34,7 @@ def worst_detector(detectors: Sequence[str]) -> Measure:
 
     def measure(seen: Evidence) -> Measured:
         shares = _pooled(seen, detectors, "test")
-        return mean(min(shares.values(), key=lambda values: values.mean()).to_numpy())
+        return mean_share(min(shares.values(), key=lambda values: values.mean()).to_numpy())
 
     return measure
 
@@ -45,7 +45,7 @@ def chosen_detector(detectors: Sequence[str]) -> Measure:
     def measure(seen: Evidence) -> Measured:
         before = _pooled(seen, detectors, "validation")
         best = max(detectors, key=lambda name: before[name].mean())
-        return mean(_pooled(seen, [best], "test")[best].to_numpy())
+        return mean_share(_pooled(seen, [best], "test")[best].to_numpy())
 
     return measure
 

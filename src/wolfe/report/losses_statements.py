@@ -83,7 +83,7 @@ def _subspaces() -> list[Statement]:
 def _sign() -> list[Statement]:
     limited = Claim("IV-B", 0, "In limited precision the sign of the CE gradient vanishes too and cannot go on in S3")
     coarse = Claim("IV-B", 0, "Without the rates of change the sign needs more total perturbation than the gradient")
-    words = "images whose CE-sign step is exactly zero when the budget ends"
+    words = "of the images whose softmax of the target is exactly 1 in the end, those whose CE-sign step is zero"
     return [
         Statement(limited, "sign-vanishes", words, measures.zero_at_end(SIGN), 0.5),
         _farther(coarse, "sign-farther", PERTURBATION, CE, SIGN),

@@ -124,8 +124,9 @@ _HOW = {
     "over_optimised": "the first image, in the seed's order, with a softmax of exactly 1 at three of the steps whose "
     "pictures were kept; shown are the first and the last of these steps and the one between with the logit nearest to "
     "their geometric mean",
-    "multi_class": "the first image, in the seed's order, whose confidence falls twice while its highest logit rises "
-    "between steps whose pictures were kept; shown are the three such steps with the largest rise of the logit",
+    "multi_class": "the first image, in the seed's order, whose confidence falls twice, above one half, while its "
+    "highest logit rises, beyond that of the image as it came, between steps whose pictures were kept; shown are the "
+    "three such steps with the largest rise of the logit",
     "none": "the first image of the seed's order, as none of those whose pictures were kept shows what the paper's "
     "does; shown are the last steps",
 }
@@ -157,14 +158,18 @@ def certain_steps(lines: pd.DataFrame, steps: Sequence[int]) -> list[int]:
 def falling_steps(lines: pd.DataFrame, steps: Sequence[int]) -> list[int]:
     """Three steps along which the highest logit rises most while the softmax falls; none where it never does so.
 
+    All are beyond the image as it came, whose highest logit they exceed, and above one half in softmax, where two
+    classes cannot both be.
+
     Args:
         lines: an image's records, one line a step, from 0.
         steps: those to choose from.
     """
     softmax, logits = lines["softmax"].to_numpy(), lines["activation"].to_numpy()
+    strong = [step for step in _adversarial(lines, steps) if logits[step] > logits[0] and softmax[step] > 0.5]
     falling = [
         three
-        for three in combinations(_adversarial(lines, steps), _VERSIONS)
+        for three in combinations(strong, _VERSIONS)
         if (np.diff(softmax[list(three)]) < 0).all() and (np.diff(logits[list(three)]) > 0).all()
     ]
     growth = [logits[three[-1]] / logits[three[0]] for three in falling]

@@ -122,8 +122,10 @@ def _outcome(examples: Examples) -> dict[str, Any]:
     """What became of a pair's examples.
 
     `transferred` counts those that transfer after the last step, and so stay when data are cleaned; `dropped` the
-    rest. `certain` counts images with a softmax of exactly 1 at any step, `certain_step_median` is over the first such
-    step of each, and `certain_transferred` counts those of them that transfer there already.
+    rest. `adversarial` counts those that the attacked model then decides for a class asked for, `adversarial_low` and
+    `adversarial_certain` those of them with a softmax of at most one half and of exactly 1. `certain` counts images
+    with a softmax of exactly 1 at any step, `certain_step_median` is over the first such step of each, and
+    `certain_transferred` counts those of them that transfer there already.
     """
     images = len(examples.image_ids)
     stay = kept(examples.transferred)
@@ -137,6 +139,9 @@ def _outcome(examples: Examples) -> dict[str, Any]:
         "steps": examples.transferred.shape[1] - 1,
         "transferred": int(stay.sum()),
         "dropped": int((~stay).sum()),
+        "adversarial": int(examples.adversarial[:, -1].sum()),
+        "adversarial_low": int((examples.adversarial[:, -1] & (softmax[:, -1] <= 0.5)).sum()),
+        "adversarial_certain": int((examples.adversarial[:, -1] & (softmax[:, -1] == 1)).sum()),
         "transferred_share": stay.mean(),
         "transferred_95_low": low,
         "transferred_95_high": high,
@@ -169,6 +174,7 @@ def columns(_: pd.DataFrame) -> list[Column]:
         Column(over, "rank correlation", lambda line: fixed(line["correlation_all"])),
         Column(over, "equal", lambda line: _percent(line["tied_all"])),
         Column(over, "AUC, any wrong class", lambda line: _with_interval(line, "all_any")),
+        Column("Of the pair", "at the target", lambda line: _once(line, f"{line['adversarial']} of {line['images']}")),
         Column("Of the pair", "transferred [95 %]", lambda line: _once(line, _transferred(line))),
         Column("Of the pair", "any wrong class", lambda line: _once(line, fixed(line["changed"] / line["images"]))),
         Column("Of the pair", "dropped", lambda line: _once(line, f"{line['dropped']} of {line['images']}")),
@@ -211,7 +217,8 @@ def reading(table: pd.DataFrame) -> str:
         f"Examples go up the logits of the classes asked for through {steps} steps (multipliers of the gradient by the "
         f"normalised input: {multipliers}) and are judged in whole grey levels. They transfer where the other model "
         "decides for a class asked for. Measures are the attacked model's, softmax in single precision; only examples "
-        "that are adversarial to it are ranked. AUC is the share of pairs, one example that transfers and one that "
+        "that it decides for a class asked for are ranked: a wrong decision of another kind is no example. AUC is the "
+        "share of pairs, one example that transfers and one that "
         "does not, which the measure ranks rightly, equal ones half (0.5 says nothing); 'equal' is the share of pairs "
         "in which it does not differ. A further AUC takes every wrong decision of the other model for transfer. Within "
         "a step pairs are of the same step, and the rank correlation (Spearman's, with transfer as 0 or 1) is the mean "

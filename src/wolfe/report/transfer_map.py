@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from wolfe.names import attack_name
 from wolfe.report.derived import read_derived
 from wolfe.report.drawing import INK, STYLE, WIDTH, text_width
-from wolfe.report.transfer_findings import edges_of, levels_of, pooled
+from wolfe.report.transfer_findings import FEWEST, edges_of, levels_of, pooled
 from wolfe.report.words import encoding_name, listed, sentence, significant, stands_in
 
 _CELL, _GAP, _MARGIN, _TITLE, _SMALL = 0.155, 0.14, 0.06, 0.3, 6.5
@@ -32,12 +32,16 @@ _DARK = 0.55
 
 @dataclass(frozen=True)
 class _Panel:
-    """A matrix of shares (attacks, columns), NaN where nothing counts; `own` marks cells of attacked classifiers."""
+    """A matrix of shares (attacks, columns), NaN where nothing counts.
+
+    `own` marks cells of attacked classifiers, `few` those that rest on fewer than ten examples.
+    """
 
     title: str
     headers: list[str]
     shares: NDArray[np.float64]
     own: NDArray[np.bool_]
+    few: NDArray[np.bool_]
 
 
 def draw_transfer(spec: Mapping[str, Any], results: Path) -> Figure:
@@ -117,15 +121,25 @@ def _panels(part: pd.DataFrame, models: Sequence[str], rows: Sequence[tuple[str,
         ("bits reached", "bits_reached", "bits_asked"),
     ):
         shares = np.array([[_share(groups[row], model, name, total) for model in models] for row in rows])
+        few = np.array([[_examples(groups[row], model) < FEWEST for model in models] for row in rows])
         # Classifiers of classes have no bits.
         if np.isfinite(shares).any():
-            panels.append(_Panel(title, list(models), shares, own))
+            panels.append(_Panel(title, list(models), shares, own, few))
     edges = [f"up to {significant(edge)}" for edge in edges_of(part)]
     by_level = [
         [pooled(groups[row], f"level_{level}_untargeted", f"level_{level}_counted") for level in levels_of(part)]
         for row in rows
     ]
-    return [*panels, _Panel("untargeted by L2", edges, np.array(by_level), np.zeros((len(rows), len(edges)), bool))]
+    counts = [[int(groups[row][f"level_{level}_counted"].sum()) for level in levels_of(part)] for row in rows]
+    nobody = np.zeros((len(rows), len(edges)), bool)
+    return [*panels, _Panel("untargeted by L2", edges, np.array(by_level), nobody, np.array(counts) < FEWEST)]
+
+
+def _examples(group: pd.DataFrame, model: str) -> int:
+    """How many examples a cell rests on."""
+    own = model == group["model"].iloc[0]
+    lines = group.drop_duplicates("table") if own else group[group["other"] == model]
+    return int(lines["examples" if own else "counted"].sum())
 
 
 def _share(group: pd.DataFrame, model: str, name: str, total: str) -> float:
@@ -146,7 +160,8 @@ def _draw_panel(axes: Axes, panel: _Panel, rows: Sequence[tuple[str, str]], firs
             axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=_NEUTRAL, edgecolor="none"))
         if np.isfinite(share):
             colour = INK if own or share < _DARK else "white"
-            text = axes.text(column, row, f"{100 * share:.0f}", color=colour, fontsize=_SMALL)
+            number = f"({100 * share:.0f})" if panel.few[row, column] else f"{100 * share:.0f}"
+            text = axes.text(column, row, number, color=colour, fontsize=_SMALL)
             text.set(horizontalalignment="center", verticalalignment="center_baseline")
     axes.xaxis.tick_top()
     axes.set_xticks(range(len(panel.headers)), panel.headers, rotation=45, ha="left", rotation_mode="anchor")
@@ -176,7 +191,7 @@ def transfer_caption(spec: Mapping[str, Any], table: pd.DataFrame) -> str:
             f"Rows: the attacked classifier ({kinds}) and the attack, over all its tables and rows; columns: the "
             "classifiers that were asked about the images. Numbers are percent of the examples that count (see the "
             f"table {spec['table']['name']}): targeted, untargeted, and of the bits asked for those that are reached, "
-            "empty where there are none.",
+            "empty where there are none, in brackets where there are fewer than ten.",
             "Grey cells belong to the attacked classifier itself: the share of all its images that reached their "
             "target. On the right untargeted transfer to all others by L2, in levels with as many successes each.",
             stands_in(str(spec["table"].get("stands_in") or "")),

@@ -25,6 +25,7 @@ CHARTS = ("losses", "circles", "detection_roc", "softmax_examples", "softmax_cur
 """Kinds of figures that are drawn from an experiment or from what attacks went through step by step."""
 TEST_SHARE, VALIDATION_SHARE, FEWEST = 0.5, 0.1, 4
 """A detection's usual shares of the test and the validation part, and the images that each part must hold."""
+_WEIGHTS = ("weights", "pretrained", "weights_file", "weights_root")
 STEPPED = ("gradient", "ifgs", "lbfgs")
 """Attacks that go by the gradient of a loss: what they go through can be written down step by step."""
 
@@ -48,7 +49,12 @@ def check_experiments(document: Mapping[str, Any], attack_tables: Mapping[str, A
 
 
 def _check_softmax(place: str, entry: Mapping[str, Any], document: Mapping[str, Any]) -> None:
-    models = document["models"]
+    models, both = document["models"], {"multiplier": 0.1, "smaller_multiplier": 0.05, **entry.get("multi_class", {})}
+    if both["smaller_multiplier"] > both["multiplier"]:
+        raise StudyError(
+            f"{place}.multi_class.smaller_multiplier: must be at most the multiplier {both['multiplier']}, not "
+            f"{both['smaller_multiplier']}"
+        )
     for index, model in enumerate(entry["models"]):
         here = f"{place}.models[{index}]"
         check_name(here, "model", model, models)
@@ -82,7 +88,17 @@ def _check_detection(
     for index, detector in enumerate(entry["detectors"]):
         if "start" in detector:
             check_name(f"{place}.detectors[{index}].start", "model", detector["start"], document["models"])
+            _check_start(f"{place}.detectors[{index}]", detector, document["models"][detector["start"]])
     _check_parts(place, entry, document, attack_tables)
+
+
+def _check_start(place: str, detector: Mapping[str, Any], model: Mapping[str, Any]) -> None:
+    """Checks that a detector's network is that of the model whose layers it begins with."""
+    own, other = (
+        {key: value for key, value in one["network"].items() if key not in _WEIGHTS} for one in (detector, model)
+    )
+    if own != other:
+        raise StudyError(f"{place}.start: {detector['start']} has another network than the detector {detector['name']}")
 
 
 def _check_parts(
@@ -118,6 +134,13 @@ def check_shown(place: str, entry: Mapping[str, Any], document: Mapping[str, Any
     wanted = SHOWN[entry["kind"]]
     fitting = {name: one for name, one in document.get("experiments", {}).items() if one["kind"] == wanted}
     check_name(f"{place}.experiment", f"experiment of the kind {wanted}", entry["experiment"], fitting)
+    for index, pair in enumerate(entry.get("pairs", [])):
+        for model in pair:
+            check_name(
+                f"{place}.pairs[{index}]", "model of the experiment", model, fitting[entry["experiment"]]["models"]
+            )
+        if pair[0] == pair[1]:
+            raise StudyError(f"{place}.pairs[{index}]: {pair[0]} cannot transfer to itself: name two models")
 
 
 def check_stepped(place: str, entry: Mapping[str, Any], document: Mapping[str, Any], tables: Mapping[str, Any]) -> None:
@@ -137,6 +160,9 @@ def check_stepped(place: str, entry: Mapping[str, Any], document: Mapping[str, A
         check_name(f"{place}.experiment", "experiment of the kind detection", entry["experiment"], fitting)
     if "transfer" in entry:
         check_name(f"{place}.transfer", "transfer", entry["transfer"], document.get("transfers", {}))
+        asked = document["transfers"][entry["transfer"]]
+        if table["model"] not in asked["models"] or entry["table"] not in asked.get("tables", [entry["table"]]):
+            raise StudyError(f"{place}.transfer: {entry['transfer']} does not ask about the images of {entry['table']}")
 
 
 def resolved_experiments(
