@@ -49,8 +49,8 @@ def _opening(kinds: Mapping[str, pd.DataFrame]) -> str:
         changed, own = int(pairs["changed"].sum()), int(pairs["adversarial"].sum())
         low, certain = int(pairs["adversarial_low"].sum()), int(pairs["adversarial_certain"].sum())
         shown.append(
-            f"{KINDS[kind].lower()}: of {images:,} after the last step {_percent(own, images)} are at a class asked for "
-            f"on the attacked model ({_percent(low, own)} of these with a softmax of one half at most, "
+            f"{KINDS[kind].lower()}: of {images:,} after the last step {_percent(own, images)} are at a class asked "
+            f"for on the attacked model ({_percent(low, own)} of these with a softmax of one half at most, "
             f"{_percent(certain, own)} of exactly 1), {_percent(done, images)} transfer "
             f"({_percent(int(pairs['transferred_float'].sum()), images)} before rounding; "
             f"{int(pairs['dropped'].sum())} are dropped in cleaning), {_percent(changed, images)} change the decision"
