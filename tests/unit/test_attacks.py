@@ -99,6 +99,11 @@ def test_all_attacks_are_tested():
     assert set(ALL) == set(ATTACKS)
 
 
+def test_every_attack_lies_in_the_file_of_its_name():
+    """The rules of the workflow ask for the fingerprint of `wolfe.attacks.<name>`."""
+    assert {name: one.__module__ for name, one in ATTACKS.items()} == {name: f"wolfe.attacks.{name}" for name in ATTACKS}
+
+
 def test_first_step_of_jma_is_the_optimum_of_the_quadratic_programme(affine):
     classifier, images, targets = affine
     step = JMA().linear_step(classifier, images, targets)

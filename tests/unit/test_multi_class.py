@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.conftest import Affine
 from wolfe import Classifier, Codebook, MultiLabel, OneHot, hadamard
 from wolfe.attacks import Context, MultiClassOptimised, OverOptimised, Status, build
-from wolfe.attacks.activation import second_class
+from wolfe.attacks.multi_class_optimised import second_class
 
 
 def picture(*values: float):

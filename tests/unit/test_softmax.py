@@ -9,7 +9,7 @@ from torch import nn
 
 from wolfe import Classifier, Codebook, MultiLabel, OneHot, hadamard
 from wolfe.attacks import Observation
-from wolfe.attacks.activation import second_class
+from wolfe.attacks.multi_class_optimised import second_class
 from wolfe.data import build_dataset, open_split
 from wolfe.experiments import softmax as stage
 from wolfe.experiments.attack_run import run_attacks

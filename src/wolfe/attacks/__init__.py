@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from wolfe.attacks.activation import MultiClassOptimised, OverOptimised
 from wolfe.attacks.base import Attack, AttackResult, Context, Status
 from wolfe.attacks.carlini_wagner import CarliniWagner
 from wolfe.attacks.ecoc_attack import ECOCAttack
@@ -21,6 +20,8 @@ from wolfe.attacks.lots import LOTS
 from wolfe.attacks.ml_carlini_wagner import MLCarliniWagner
 from wolfe.attacks.ml_deepfool import MLDeepFool
 from wolfe.attacks.mla_lp import MLALP
+from wolfe.attacks.multi_class_optimised import MultiClassOptimised
+from wolfe.attacks.over_optimised import OverOptimised
 from wolfe.attacks.problem import Observation
 from wolfe.attacks.sema_ml import SemAML
 

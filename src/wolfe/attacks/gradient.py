@@ -87,7 +87,7 @@ class GradientAttack(GradientSteps):
         loss = encoding.loss(logits, target)
         return torch.where(loss == 0, torch.zeros_like(loss), loss) if self.flat_at_zero_loss else loss
 
-    def _source(self, gradient: Tensor) -> Tensor:
+    def _source(self, problem: Problem, gradient: Tensor) -> Tensor:  # noqa: ARG002 (others look at it)
         return -gradient.sign() if self.loss == "cross_entropy_sign" else -gradient
 
     def _moved(self, images: Tensor, source: Tensor, start: Tensor) -> Tensor:  # noqa: ARG002 (others look at it)

@@ -46,7 +46,7 @@ class GradientSteps(Attack):
         """The loss (b,) of logits (b, n) that is to fall."""
 
     @abstractmethod
-    def _source(self, gradient: Tensor) -> Tensor:
+    def _source(self, problem: Problem, gradient: Tensor) -> Tensor:
         """P (b, C, H, W), given the gradient of the loss."""
 
     @abstractmethod
@@ -66,7 +66,7 @@ class GradientSteps(Attack):
         """Moves images of `present` (B, C, H, W) by a step; returns which (b,) of them have moved."""
         images, steps = present[index], problem.iterations[index]
         logits, _, gradient = problem.gradient(images, index, partial(self._loss, problem, index))
-        source = self._source(gradient)
+        source = self._source(problem, gradient)
         problem.observe(steps, index, images, logits, gradient=source)
         reached = problem.reached(logits, index)
         new = reached & (problem.first_success[index] == 0)

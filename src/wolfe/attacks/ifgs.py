@@ -41,7 +41,7 @@ class IFGS(GradientSteps):
     def _loss(self, problem: Problem, index: Tensor, logits: Tensor) -> Tensor:
         return problem.encoding.loss(logits, problem.target[index])
 
-    def _source(self, gradient: Tensor) -> Tensor:
+    def _source(self, problem: Problem, gradient: Tensor) -> Tensor:  # noqa: ARG002 (others look at it)
         return -gradient.sign()
 
     def _moved(self, images: Tensor, source: Tensor, start: Tensor) -> Tensor:

@@ -156,7 +156,7 @@ def _watched(
 
 
 def _code() -> str:
-    return code_fingerprint("wolfe.experiments.softmax", "wolfe.attacks.activation")
+    return code_fingerprint("wolfe.experiments.softmax", *(f"wolfe.attacks.{name}" for name in ATTACKS.values()))
 
 
 def _make(

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wolfe.attacks.activation import second_class
+from wolfe.attacks.multi_class_optimised import second_class
 from wolfe.classifier import Classifier
 from wolfe.data.image_set import ImageSet
 from wolfe.experiments.targets import RULES, Choice

@@ -1,18 +1,11 @@
-"""Ascents on logits that do not stop at full confidence, or that hide behind a second class.
+"""Multi-class-optimised examples: strong ones that hide behind a second class.
 
 Ozbulak, De Neve, Van Messem: "How the Softmax Output is Misleading for Evaluating the Strength of Adversarial
-Examples", NeurIPS Workshop on Security in Machine Learning 2018, Appendix B.
-
-The paper prints both updates with a minus sign and means ascent. It does not say what the gradient is taken by; with
-its multipliers an ascent by pixels from 0 to 255 would not move. Here it is the normalised input u = (x - mean) / std,
-to which the step is added before it is mapped back, so that an image in [0, 1] moves by the multiplier times std^2
-times its own gradient. How far that leads depends on the network: on a small one the published multipliers may do
-little or too much. Values stay between the steps as they are; whole grey levels are for whoever evaluates the images.
+Examples", NeurIPS Workshop on Security in Machine Learning 2018, Appendix B; choices of ours in `logit_ascent`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,75 +13,14 @@ import torch
 from torch import Tensor
 
 from wolfe.attacks.base import require_positive
-from wolfe.attacks.gradient_steps import GradientSteps
+from wolfe.attacks.logit_ascent import LogitAscent, logit_of
 from wolfe.attacks.problem import Problem
 from wolfe.encoding import Encoding
 from wolfe.seeding import numpy_generator
 
 
-class _ByNormalisedInput(Problem):
-    """A problem whose gradients are taken by the normalised input, and mapped back to what they change in the image.
-
-    Args:
-        problem: the problem itself; all its books are shared.
-    """
-
-    def __init__(self, problem: Problem) -> None:
-        self.__dict__ = vars(problem)
-
-    def gradient(
-        self, images: Tensor, index: Tensor, objective: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """As of the problem, but std^2 times the gradient by the image: std for the gradient, std for the way back."""
-        logits, values, gradient = super().gradient(images, index, objective)
-        return logits, values, self.classifier.std.square().to(gradient) * gradient
-
-
 @dataclass(frozen=True, kw_only=True)
-class _Ascent(GradientSteps):
-    """Steps up a weighted sum of logits, clipped to [0, 1]; the observer is told them before they are clipped."""
-
-    max_iterations: int = 500
-    stop_at_success: bool = False
-
-    def serves(self, encoding: Encoding) -> bool:
-        """Encodings with a logit for each class."""
-        return not encoding.multi_label and not encoding.bitwise
-
-    def _run(self, problem: Problem) -> None:
-        super()._run(_ByNormalisedInput(problem))
-
-    def _source(self, gradient: Tensor) -> Tensor:
-        return -gradient
-
-    def _moved(self, images: Tensor, source: Tensor, start: Tensor) -> Tensor:  # noqa: ARG002 (others look at it)
-        return (images + source).clamp(0, 1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class OverOptimised(_Ascent):
-    """u := clip(u + multiplier grad z_c) for all steps, c the target: the logit of c grows on at full confidence.
-
-    `iterations` is the number of steps that moved the image.
-
-    Attributes:
-        multiplier: alpha, for gradients by the normalised input u.
-        max_iterations: steps at most.
-        stop_at_success: whether an image is done when it reaches its target; the paper goes on for all steps.
-    """
-
-    multiplier: float = 0.15
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_positive(self, "multiplier")
-
-    def _loss(self, problem: Problem, index: Tensor, logits: Tensor) -> Tensor:
-        return -self.multiplier * _at(logits, problem.target[index])
-
-
-@dataclass(frozen=True, kw_only=True)
-class MultiClassOptimised(_Ascent):
+class MultiClassOptimised(LogitAscent):
     """u := clip(u + alpha grad z_c + beta grad z_d): two classes rise side by side, so that neither is certain.
 
     c is the target, d a second class (see `second_class`). At each step the less likely of both gets the larger
@@ -119,7 +51,7 @@ class MultiClassOptimised(_Ascent):
         return super().serves(encoding) and encoding.size >= 3
 
     def _loss(self, problem: Problem, index: Tensor, logits: Tensor) -> Tensor:
-        first, second = _at(logits, problem.target[index]), _at(logits, _second_classes(problem, index))
+        first, second = logit_of(logits, problem.target[index]), logit_of(logits, _second_classes(problem, index))
         behind = first <= second
         larger, smaller = logits.new_tensor([self.multiplier, self.smaller_multiplier])
         alpha, beta = torch.where(behind, larger, smaller), torch.where(behind, smaller, larger)
@@ -159,8 +91,3 @@ def _second_classes(problem: Problem, index: Tensor) -> Tensor:
         for image in index.tolist()
     ]
     return torch.tensor(found, device=index.device)
-
-
-def _at(logits: Tensor, classes: Tensor) -> Tensor:
-    """The logit (b,) of one class (b,) of each image."""
-    return logits.gather(1, classes[:, None])[:, 0]
