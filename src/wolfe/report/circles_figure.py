@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from wolfe.files import checked, read_json
 from wolfe.report.drawing import GREY, INK, RED, STYLE, WIDTH
 from wolfe.report.losses_runs import LOSSES
 from wolfe.report.losses_style import COLOURS, DASHES, SMALL, SPACES
-from wolfe.report.words import listed, scientific, sentence, significant
+from wolfe.report.records import verified_run
+from wolfe.report.words import length, listed, scientific, sentence
 
 _HEIGHT = 4.3
 _MAP = "cividis"
@@ -37,15 +37,9 @@ def read_circles(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, Mapping[str,
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged; the message names it.
     """
-    run_file = Path(folder) / "run.json"
-    if not run_file.is_file():
-        raise FileNotFoundError(f"{run_file} is missing: run this experiment first")
-    run = read_json(run_file)
     names = ("records.parquet", "points.parquet")
-    missing = [name for name in names if name not in run.get("outputs", {})]
-    if missing:
-        raise ValueError(f"{run_file} holds no checksum of {missing[0]}: run this experiment again")
-    grid, points = (pd.read_parquet(checked(Path(folder) / name, run["outputs"][name])) for name in names)
+    run = verified_run(Path(folder), names, "run this experiment")
+    grid, points = (pd.read_parquet(Path(folder) / name) for name in names)
     return grid, points, run
 
 
@@ -161,17 +155,13 @@ def _findings(first: pd.DataFrame, third: pd.DataFrame, grid: pd.DataFrame) -> s
     signs = (third["cross_entropy_sign"] == 0).mean()
     facts = [
         f"CE is exactly 0 at {_percent((fading == 0).mean())} of the points in S3 and below {scientific(_TINY)} at "
-        f"{_percent((fading < _TINY).mean())} of them (median {_length(fading.median())}, least "
-        f"{_length(fading.min())}, against a median of {_length(first['cross_entropy'].median())} in S1)",
+        f"{_percent((fading < _TINY).mean())} of them (median {length(fading.median())}, least "
+        f"{length(fading.min())}, against a median of {length(first['cross_entropy'].median())} in S1)",
         f"its sign is 0 at {_percent(signs)} of them",
-        f"the logit's gradient is 0 at {flat:,} points of the whole map (least {_length(grid['logit'].min())})",
+        f"the logit's gradient is 0 at {flat:,} points of the whole map (least {length(grid['logit'].min())})",
         f"CE is longer than the logit's at {_percent(longer)} of the points in S1",
     ]
     return f"{sentence(listed(facts))}"
-
-
-def _length(value: float) -> str:
-    return significant(value) if value >= 1e-3 else scientific(value)
 
 
 def _percent(value: float) -> str:

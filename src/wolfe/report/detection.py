@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from wolfe.files import checked, read_json
+from wolfe.report.records import verified_run
 from wolfe.report.summary import wilson_interval
 
 RECORDS, TRAININGS = "records.parquet", "detectors.parquet"
@@ -49,14 +49,9 @@ class Detection:
         return lines[chosen & (lines["transform"] == transform) & (lines["split"] == "test")]
 
 
-def needed_files(experiment: Mapping[str, Any]) -> list[str]:
-    """The files of an experiment that tables and figures read, below `results/<study>`."""
-    return [f"experiments/{experiment['name']}/{name}" for name in (RECORDS, TRAININGS, "run.json")]
-
-
 @lru_cache(maxsize=4)
-def _parquet(path: Path, checksum: str) -> pd.DataFrame:
-    return pd.read_parquet(checked(path, checksum))
+def _parquet(path: Path, checksum: str) -> pd.DataFrame:  # noqa: ARG001 (tells one content from the next)
+    return pd.read_parquet(path)
 
 
 def read_detection(results: Path, experiment: Mapping[str, Any]) -> Detection:
@@ -71,14 +66,7 @@ def read_detection(results: Path, experiment: Mapping[str, Any]) -> Detection:
         ValueError: a file is damaged or something else; the message names it.
     """
     folder = Path(results) / "experiments" / experiment["name"]
-    run_file = folder / "run.json"
-    if not run_file.is_file():
-        raise FileNotFoundError(f"{run_file} is missing: run the experiment {experiment['name']} first")
-    run = read_json(run_file)
-    sums = run.get("outputs", {}) if isinstance(run, dict) else {}
-    for name in (RECORDS, TRAININGS):
-        if name not in sums:
-            raise ValueError(f"{run_file} holds no checksum of {name}: run this experiment again")
+    sums = verified_run(folder, (RECORDS, TRAININGS), f"run the experiment {experiment['name']}")["outputs"]
     records, trainings = (_parquet(folder / name, sums[name]) for name in (RECORDS, TRAININGS))
     missing = [name for name in _NEEDED if name not in records]
     if missing:

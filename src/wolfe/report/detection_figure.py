@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from wolfe.report.detection import POOLED, attack_rows, auc, half_and_half, needed_files, read_detection
+from wolfe.report.detection import POOLED, attack_rows, auc, half_and_half, read_detection
 from wolfe.report.drawing import GREY, INK, STYLE, WIDTH
 from wolfe.report.words import MISSING, fixed, sentence, stands_in
 
@@ -52,11 +52,6 @@ def draw(spec: Mapping[str, Any], results: Path) -> Figure:
                 _panel(axes, side, name, own, labels, "" if place else heading)
             top += height
         return figure
-
-
-def needs(spec: Mapping[str, Any]) -> list[str]:
-    """The files below `results/<study>` that the figure reads."""
-    return needed_files(spec["experiment"])
 
 
 def _groups(experiment: Mapping[str, Any]) -> list[tuple[list[str], str]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from wolfe.report.detection import LEARNT, POOLED
 from wolfe.report.words import fixed, listed
 
-POOLED, LEARNT = "pooled", "8bit"
 FEWEST = 4
 """Over fewer attacks a rank correlation says nothing."""
 

@@ -21,7 +21,7 @@ from wolfe.report.detection import (
 )
 from wolfe.report.detection_findings import findings
 from wolfe.report.grid import Column
-from wolfe.report.words import MISSING, fixed, proportion, significant
+from wolfe.report.words import fixed, proportion, significant
 
 __all__ = ["columns", "findings", "lines", "places", "reading"]
 
@@ -127,9 +127,7 @@ def _still(transform: str) -> Any:
 
 def _area(transform: str) -> Any:
     def show(line: Mapping[str, Any]) -> str:
-        value = line[f"{transform}_auc"]
-        ends = (line[f"{transform}_auc_95_low"], line[f"{transform}_auc_95_high"])
-        return MISSING if pd.isna(value) else proportion(value, *ends)
+        return proportion(*(line[f"{transform}_auc{end}"] for end in ("", "_95_low", "_95_high")))
 
     return show
 

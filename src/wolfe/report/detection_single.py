@@ -10,7 +10,7 @@ import pandas as pd
 
 from wolfe.report.detection import GENUINE, accuracy, attack_rows, half_and_half, read_detection
 from wolfe.report.grid import Column
-from wolfe.report.words import MISSING, fixed, listed, proportion
+from wolfe.report.words import fixed, listed, proportion
 
 _KINDS = ("both", "adversarial", "genuine")
 
@@ -83,8 +83,6 @@ def accuracy_column(group: str, header: str, name: str, interval: bool = False) 
 
     def show(line: Mapping[str, Any]) -> str:
         value = line[f"{name}_accuracy"]
-        if pd.isna(value):
-            return MISSING
         return proportion(value, line[f"{name}_95_low"], line[f"{name}_95_high"]) if interval else fixed(value)
 
     return Column(group, header, show)

@@ -20,7 +20,7 @@ from wolfe.report.drawing import GREY, INK, STYLE, WIDTH
 from wolfe.report.losses_runs import LOSSES, SETTINGS, SURE, LossRun, by_setting, read_loss, read_losses
 from wolfe.report.losses_style import COLOURS, DASHES, SMALL, SPACES, quartiles, show_legend
 from wolfe.report.records import attacks_of
-from wolfe.report.words import fixed, listed, scientific, significant
+from wolfe.report.words import fixed, length, listed
 
 _HEIGHT = 2.35
 _EDGES = {"left": 0.075, "right": 0.975, "bottom": 0.18, "top": 0.92}
@@ -154,7 +154,7 @@ def _equal_multiplier(spec: Mapping[str, Any], results: Path) -> dict[str, LossR
 def magnitude_words(spec: Mapping[str, Any], results: Path) -> str:
     """What the figure of gradient lengths shows, and from where to where they go."""
     runs = _equal_multiplier(spec, results)
-    ends = [f"{LOSSES[loss]} {' to '.join(_length(value) for value in _ends(run))}" for loss, run in runs.items()]
+    ends = [f"{LOSSES[loss]} {' to '.join(length(value) for value in _ends(run))}" for loss, run in runs.items()]
     images = len(next(iter(runs.values())).records)
     return (
         f"{images} images, {SETTINGS['equal_multiplier']}. Left: the L2 norm of what each loss adds before the "
@@ -168,7 +168,3 @@ def magnitude_words(spec: Mapping[str, Any], results: Path) -> str:
 def _ends(run: LossRun) -> tuple[float, float]:
     medians = np.median(run.curves["gradient_magnitude"], axis=0)
     return float(medians[0]), float(medians[-1])
-
-
-def _length(value: float) -> str:
-    return significant(value) if value >= 1e-3 else scientific(value)

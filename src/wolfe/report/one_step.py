@@ -14,7 +14,7 @@ from wolfe.report.grid import Column, rows_of
 from wolfe.report.parts import naming_columns, places, rows_of_parts
 from wolfe.report.records import read_row
 from wolfe.report.summary import wilson_interval
-from wolfe.report.words import MISSING, encoding_name, fixed, listed, proportion, table_name
+from wolfe.report.words import encoding_name, fixed, listed, proportion, table_name
 
 __all__ = ["columns", "findings", "lines", "places", "reading"]
 
@@ -80,8 +80,6 @@ def columns(_: pd.DataFrame) -> list[Column]:
 
 
 def _share(line: Mapping[str, Any]) -> str:
-    if pd.isna(line["first_share"]):
-        return MISSING
     return proportion(line["first_share"], line["first_95_low"], line["first_95_high"])
 
 

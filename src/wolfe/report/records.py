@@ -6,7 +6,7 @@ One row of a table is one folder `attacks/<model>/<rule>/<slug>/` with `records.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def read_row(folder: Path) -> RowRecords:
         FileNotFoundError: a file is missing.
         ValueError: a file is truncated, changed, empty or lacks columns; the message names it.
     """
-    run = _verified_run(Path(folder), ("records.parquet", "adversarials.safetensors"))
+    run = verified_run(Path(folder), ("records.parquet", "adversarials.safetensors"), "run this attack row")
     return RowRecords(Path(folder).name, Path(folder), read_records(Path(folder) / "records.parquet"), run)
 
 
@@ -102,7 +102,7 @@ def read_trace(folder: Path) -> pd.DataFrame:
         ValueError: it is truncated, changed or no trace; the message names it.
     """
     path = Path(folder) / TRACE
-    _verified_run(Path(folder), (TRACE,))
+    verified_run(Path(folder), (TRACE,), "run this attack row")
     try:
         trace = pd.read_parquet(path, columns=list(TRACE_COLUMNS))
         wide = trace.set_index(["image_id", "step", "name"])["value"].unstack()  # noqa: PD010
@@ -111,16 +111,26 @@ def read_trace(folder: Path) -> pd.DataFrame:
     return wide.sort_index().reset_index()
 
 
-def _verified_run(folder: Path, names: tuple[str, ...]) -> Mapping[str, Any]:
-    """The contents of `run.json`, once the named files are known to be those that were written."""
+def verified_run(folder: Path, names: Iterable[str], remedy: str) -> Mapping[str, Any]:
+    """The contents of `run.json`, once the named files are known to be those that were written.
+
+    Args:
+        folder: what a stage has written: `run.json` with the checksums of the other files, and these.
+        names: the files that are to be read.
+        remedy: what makes them, e.g. "run this attack row"; messages add "first" or "again".
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: one is damaged, or nothing is known of it; the message names it.
+    """
     run_file = folder / "run.json"
     if not run_file.is_file():
-        raise FileNotFoundError(f"{run_file} is missing: run this attack row first")
+        raise FileNotFoundError(f"{run_file} is missing: {remedy} first")
     run: Any = read_json(run_file)
     outputs = run.get("outputs", {}) if isinstance(run, dict) else {}
     for name in names:
         if name not in outputs:
-            raise ValueError(f"{run_file} holds no checksum of {name}: run this attack row again")
+            raise ValueError(f"{run_file} holds no checksum of {name}: {remedy} again")
         checked(folder / name, outputs[name])
     return dict(run)
 

@@ -97,7 +97,7 @@ def confidence(value: float) -> str:
     return f"1 \N{MINUS SIGN} {mantissa}e{int(exponent)}"
 
 
-def _chosen(spec: Mapping[str, Any], results: Path) -> tuple[list[Shown], dict[str, Any]]:
+def _chosen(spec: Mapping[str, Any], results: Path) -> tuple[list[Shown], Mapping[str, Any]]:
     records, run = read_softmax(results, spec["experiment"]["name"])
     source = str(spec["experiment"]["models"][-1])
     return [_of_kind(records, run, kind, source) for kind in shown_kinds(spec)], run

@@ -198,8 +198,6 @@ def _certain(line: Mapping[str, Any]) -> str:
 
 
 def _with_interval(line: Mapping[str, Any], name: str) -> str:
-    if pd.isna(line[f"auc_{name}"]):
-        return MISSING
     return proportion(line[f"auc_{name}"], line[f"auc_{name}_95_low"], line[f"auc_{name}_95_high"])
 
 

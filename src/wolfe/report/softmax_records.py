@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from wolfe.files import checked, read_json
+from wolfe.report.records import verified_run
 
 RECORDS, RUN, PICTURES = "records.parquet", "run.json", "pictures.safetensors"
 KINDS = {"over_optimised": "Over-optimised", "multi_class": "Two classes"}
@@ -73,7 +73,7 @@ class Curve:
     half: NDArray[np.float64]
 
 
-def read_softmax(results: Path, name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+def read_softmax(results: Path, name: str) -> tuple[pd.DataFrame, Mapping[str, Any]]:
     """Reads and verifies the records and the manifest of an experiment.
 
     Args:
@@ -85,12 +85,8 @@ def read_softmax(results: Path, name: str) -> tuple[pd.DataFrame, dict[str, Any]
         ValueError: a file is damaged or something else; the message names it.
     """
     folder = Path(results) / "experiments" / name
-    if not (folder / RUN).is_file():
-        raise FileNotFoundError(f"{folder / RUN} is missing: run `wolfe experiment` first")
-    run = read_json(folder / RUN)
-    if not isinstance(run, dict) or RECORDS not in run.get("outputs", {}):
-        raise ValueError(f"{folder / RUN} holds no checksum of {RECORDS}: run this experiment again")
-    records = pd.read_parquet(checked(folder / RECORDS, run["outputs"][RECORDS]))
+    run = verified_run(folder, (RECORDS,), "run `wolfe experiment`")
+    records = pd.read_parquet(folder / RECORDS)
     missing = [column for column in _NEEDED if column not in records]
     if missing or records.empty:
         raise ValueError(f"{folder / RECORDS} lacks {', '.join(missing) or 'all lines'}: run this experiment again")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wolfe.files import checked, read_json
 from wolfe.names import attack_name
 from wolfe.report.grid import Column
+from wolfe.report.records import verified_run
 from wolfe.report.summary import wilson_interval
 from wolfe.report.transfer_findings import edges_of, findings, levels_of
 from wolfe.report.words import MISSING, fixed, listed, proportion, significant, table_name
@@ -34,13 +34,9 @@ def read_transfer(folder: Path) -> pd.DataFrame:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged or something else; the message names it.
     """
-    path, run_file = Path(folder) / RECORDS, Path(folder) / "run.json"
-    if not run_file.is_file():
-        raise FileNotFoundError(f"{run_file} is missing: run `wolfe transfer` first")
-    run = read_json(run_file)
-    if not isinstance(run, dict) or RECORDS not in run.get("outputs", {}):
-        raise ValueError(f"{run_file} holds no checksum of {RECORDS}: run this transfer again")
-    records = pd.read_parquet(checked(path, run["outputs"][RECORDS]))
+    path = Path(folder) / RECORDS
+    verified_run(Path(folder), (RECORDS,), "run `wolfe transfer`")
+    records = pd.read_parquet(path)
     missing = [name for name in _NEEDED if name not in records]
     if missing:
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}: run this transfer again")
@@ -196,8 +192,6 @@ def columns(table: pd.DataFrame) -> list[Column]:
 
 
 def _with_interval(line: Mapping[str, Any], name: str) -> str:
-    if pd.isna(line[f"{name}_share"]):
-        return MISSING
     return proportion(line[f"{name}_share"], line[f"{name}_95_low"], line[f"{name}_95_high"])
 
 

@@ -99,8 +99,13 @@ def listed(items: list[str]) -> str:
 
 
 def proportion(value: float, low: float, high: float) -> str:
-    """A proportion with its interval: 0.97 [0.84, 0.99]."""
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+    """A proportion with its interval: 0.97 [0.84, 0.99]; `MISSING` where there is none."""
+    return MISSING if pd.isna(value) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def length(value: float) -> str:
+    """A length that may be anything above 0: three significant digits, small ones in scientific notation."""
+    return significant(value) if value >= 1e-3 else scientific(value)
 
 
 def share(value: float) -> str:
