@@ -1,41 +1,69 @@
-"""Which data sets of the hub are known, and what a study's entry says about one; nothing is read here."""
+"""Which published sets are known: where each one is, how many images it has and what its columns are called.
+
+Nothing is read here. Counts and revisions are those that the sets' authors or the hub's pages state; a set whose
+revision could not be found keeps "main", and its card says which state was fetched.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from wolfe.data.source import SPLITS
-
-_PART = re.compile(r"(?P<split>\w+)(\[(?P<start>\d*):(?P<stop>\d*)\])?")
+from wolfe.data.source import Task
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubSet:
-    """A data set of single-label images as the Hugging Face hub holds it.
+    """A published data set.
 
     Attributes:
         title: its name for a reader.
-        repository: owner and name on the hub.
+        repository: owner and name on the hub, or what else holds it.
         counts: images of each split that has labels.
-        classes: number of classes.
+        editions: images that other editions of the set have in a split, each as complete as the repository's.
+        classes: number of classes or labels.
+        task: "single" for one class an image, "multi" for any number of labels.
         channels: 1 for grey, 3 for colour.
         image: names that the column of pictures has, in the repository and in copies of it.
-        label: the same for the column of classes.
-        gated: whether the hub asks for an account that has accepted the terms.
+        label: the same for the column of classes or labels; it may hold boxes, each with a category.
+        files: what the files of a split begin with where that is not the split's name, the repository's first.
+        layout: how a folder may hold the set where that is not parquet files.
+        revision: the state of the repository that is fetched unless an entry names another.
+        named: whether the files say what classes mean; if not, the classes' numbers stand for names that are missing.
+        class_counts: training images of each class where they were published; empty to count those of the files.
     """
 
     title: str
     repository: str
     counts: Mapping[str, int]
     classes: int
+    editions: tuple[tuple[str, int], ...] = ()
+    task: Task = "single"
     channels: int = 3
     image: tuple[str, ...] = ("image", "img")
     label: tuple[str, ...] = ("label",)
-    gated: bool = False
+    files: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    layout: Literal["parquet", "voc", "nus_wide"] = "parquet"
+    revision: str = "main"
+    named: bool = True
+    class_counts: tuple[int, ...] = ()
 
+    def beginnings(self, split: str) -> tuple[str, ...]:
+        """What the names of a split's files may begin with."""
+        return dict(self.files).get(split, (split,))
+
+
+# The final training set, 39,209 images (Stallkamp et al., Man vs. computer, Neural Networks 2012).
+# fmt: off
+_GTSRB_COUNTS = (
+    210, 2220, 2250, 1410, 1980, 1860, 420, 1440, 1410, 1470, 2010, 1320, 2100, 2160, 780, 630, 420, 1110,
+    1200, 210, 360, 330, 390, 510, 270, 1500, 600, 240, 540, 270, 450, 780, 240, 689, 420, 1200, 390, 210,
+    2070, 300, 360, 240, 240,
+)
+# fmt: on
+
+_VALIDATION_FILES = (("validation", ("val", "validation")),)
 
 HUB_SETS: dict[str, HubSet] = {
     "imagenet": HubSet(
@@ -43,36 +71,83 @@ HUB_SETS: dict[str, HubSet] = {
         repository="ILSVRC/imagenet-1k",
         counts={"train": 1_281_167, "validation": 50_000},
         classes=1000,
-        gated=True,
+        revision="49e2ee26f3810fb5a7536bbf732a7b07389a47b5",
+    ),
+    "imagenet21k": HubSet(
+        title="ImageNet-21K-P (winter 2021)",
+        repository="timm/imagenet-w21-p",
+        counts={"train": 11_060_223, "validation": 522_500},
+        classes=10_450,
+        label=("label", "cls"),
+        named=False,
     ),
     "cifar10": HubSet(
-        title="CIFAR-10", repository="uoft-cs/cifar10", counts={"train": 50_000, "test": 10_000}, classes=10
+        title="CIFAR-10",
+        repository="uoft-cs/cifar10",
+        counts={"train": 50_000, "test": 10_000},
+        classes=10,
+        revision="0b2714987fa478483af9968de7c934580d0bb9a2",
     ),
     "mnist": HubSet(
-        title="MNIST", repository="ylecun/mnist", counts={"train": 60_000, "test": 10_000}, classes=10, channels=1
+        title="MNIST",
+        repository="ylecun/mnist",
+        counts={"train": 60_000, "test": 10_000},
+        classes=10,
+        channels=1,
+        revision="77f3279092a1c1579b2250db8eafed0ad422088c",
     ),
-    "gtsrb": HubSet(title="GTSRB", repository="tanganke/gtsrb", counts={"train": 26_640, "test": 12_630}, classes=43),
+    "gtsrb": HubSet(
+        title="GTSRB",
+        repository="tanganke/gtsrb",
+        # The repository has the training set of the online competition, other copies the final one.
+        counts={"train": 26_640, "test": 12_630},
+        editions=(("train", 39_209),),
+        classes=43,
+        revision="ea889fff70dda7b09e94a4b207dded438deca549",
+        named=False,
+        class_counts=_GTSRB_COUNTS,
+    ),
+    "coco": HubSet(
+        title="MS-COCO 2017",
+        repository="detection-datasets/coco",
+        counts={"train": 117_266, "validation": 4_952},
+        classes=80,
+        task="multi",
+        label=("labels", "objects"),
+        files=_VALIDATION_FILES,
+        revision="cf0b22332314a937e9dc8a1957b21725430bb41d",
+    ),
+    "nus_wide": HubSet(
+        title="NUS-WIDE",
+        repository="Lxyhaha/NUS-WIDE",
+        counts={"train": 161_789, "test": 107_859},
+        classes=81,
+        task="multi",
+        label=("labels", "label"),
+        layout="nus_wide",
+    ),
+    "voc2007": HubSet(
+        title="PASCAL VOC2007",
+        repository="VOC2007",
+        counts={"train": 2_501, "validation": 2_510, "test": 4_952},
+        classes=20,
+        task="multi",
+        label=("labels",),
+        files=_VALIDATION_FILES,
+        layout="voc",
+    ),
+    "voc2012": HubSet(
+        title="PASCAL VOC2012",
+        repository="VOC2012",
+        counts={"train": 5_717, "validation": 5_823},
+        classes=20,
+        task="multi",
+        label=("labels",),
+        files=_VALIDATION_FILES,
+        layout="voc",
+    ),
 }
 """What an entry calls a data set, to where it is and what it holds. A set is added by its line here."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """Some images of a split of the hub, after the seed has put them in order.
-
-    Attributes:
-        split: its name on the hub.
-        start: the first image.
-        stop: the image after the last; None for all that follow.
-    """
-
-    split: str
-    start: int = field(default=0)
-    stop: int | None = None
-
-    def count(self, images: int) -> int:
-        """How many images that is of a split that has so many."""
-        return max(0, min(images, images if self.stop is None else self.stop) - self.start)
 
 
 def hub_set(collection: Any) -> HubSet:
@@ -84,51 +159,3 @@ def hub_set(collection: Any) -> HubSet:
     if collection not in HUB_SETS:
         raise ValueError(f"hub: there is no collection {collection!r}; there are {', '.join(HUB_SETS)}")
     return HUB_SETS[collection]
-
-
-def parts_of(collection: str, splits: Mapping[str, str]) -> dict[str, Part]:
-    """What of the hub's splits goes where, from texts like "validation[:2500]".
-
-    Args:
-        collection: a name of `HUB_SETS`.
-        splits: for train, validation and test what they hold.
-
-    Raises:
-        ValueError: one of the three is missing, or a text that cannot be read, or images that would be in two of them.
-    """
-    if set(splits) != set(SPLITS):
-        raise ValueError(f"hub: splits must say what {', '.join(SPLITS)} hold, got {', '.join(splits) or 'nothing'}")
-    parts = {name: _part(collection, name, splits[name]) for name in SPLITS}
-    for number, name in enumerate(SPLITS):
-        for other in SPLITS[number + 1 :]:
-            if _overlap(parts[name], parts[other]):
-                raise ValueError(f"hub: {name} ({splits[name]}) and {other} ({splits[other]}) would share images")
-    return parts
-
-
-def _part(collection: str, name: str, text: Any) -> Part:
-    match = _PART.fullmatch(str(text).replace(" ", ""))
-    if match is None:
-        raise ValueError(f"hub: {name} must look like validation or validation[:2500], got {text!r}")
-    known = hub_set(collection).counts
-    if match["split"] not in known:
-        raise ValueError(f"hub: {collection} has no split {match['split']!r} with labels; it has {', '.join(known)}")
-    part = Part(
-        split=match["split"], start=int(match["start"] or 0), stop=int(match["stop"]) if match["stop"] else None
-    )
-    if part.count(known[part.split]) < 1:
-        raise ValueError(f"hub: {name} would be empty: {text} of {known[part.split]} images")
-    return part
-
-
-def _overlap(one: Part, other: Part) -> bool:
-    if one.split != other.split:
-        return False
-    ends = [part.stop if part.stop is not None else float("inf") for part in (one, other)]
-    return max(one.start, other.start) < min(ends)
-
-
-def images_of(entry: Mapping[str, Any], split: str = "test") -> int:
-    """How many images a split of a study's entry has where the published set is whole."""
-    part = parts_of(entry["collection"], entry["splits"])[split]
-    return part.count(hub_set(entry["collection"]).counts[part.split])

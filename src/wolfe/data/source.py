@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -49,6 +50,13 @@ class Source:
     provenance: str
     column_types: dict[str, str | list[str]] = field(default_factory=dict)
     label_parents: tuple[int | None, ...] | None = None
+
+
+def usable_cores() -> int:
+    """How many cores this process may use; a workflow that gives it fewer says so in OMP_NUM_THREADS."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cores, int(said)) if said.isdigit() and int(said) else cores
 
 
 Builder = Callable[..., Source]

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wolfe.data.source import Source, Split
+from wolfe.data.source import Source, Split, usable_cores
 from wolfe.files import atomic_path, sha256, write_json
 
 # Pictures that are encoded before they go to the disk; a set may be larger than the memory.
@@ -36,7 +37,7 @@ def write_source(name: str, origin: str, source: Source, folder: Path) -> None:
     with atomic_path(folder / "arrow") as temporary:
         _write_arrow(name, source, temporary)
     files = sorted(path for path in (folder / "arrow").rglob("*") if path.is_file())
-    first = next(iter(source.splits["train"].images))
+    first = source.splits["train"].images[0]
     card: dict[str, Any] = {
         "name": name,
         "source": origin,
@@ -113,15 +114,16 @@ def _rows(source: Source, split: str, part: Split, features: Any, file: Path) ->
 def _columns(source: Source, split: str, part: Split) -> Iterator[dict[str, Any]]:
     """The columns of a split, some pictures at a time."""
     pictures = iter(part.images)
-    for start in range(0, len(part.images), _TOGETHER):
-        encoded = [{"bytes": _png(image), "path": None} for image in islice(pictures, _TOGETHER)]
-        chosen = slice(start, start + len(encoded))
-        yield {
-            "image": encoded,
-            "image_id": [f"{split}-{index:05d}" for index in range(start, start + len(encoded))],
-            ("label" if source.task == "single" else "labels"): list(part.labels[chosen]),
-            **{column: list(values[chosen]) for column, values in part.columns.items()},
-        }
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for start in range(0, len(part.images), _TOGETHER):
+            encoded = [{"bytes": png, "path": None} for png in pool.map(_png, islice(pictures, _TOGETHER))]
+            chosen = slice(start, start + len(encoded))
+            yield {
+                "image": encoded,
+                "image_id": [f"{split}-{index:05d}" for index in range(start, start + len(encoded))],
+                ("label" if source.task == "single" else "labels"): list(part.labels[chosen]),
+                **{column: list(values[chosen]) for column, values in part.columns.items()},
+            }
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:
