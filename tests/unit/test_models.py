@@ -146,6 +146,35 @@ def test_ensemble_branches_may_have_a_width_of_their_own():
     assert net(torch.rand(2, 1, 32, 32)).shape == (2, 4)
 
 
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_branches_may_begin_as_the_network_that_gives_the_bottom(batch_norm):
+    torch.manual_seed(4)
+    options = {"width": 1 / 32, "batch_norm": batch_norm}
+    source = warmed(VGG16(3, 10, 64, **options))
+    net = VGG16Ensemble(3, 4, 64, **options, branches_from_bottom=True)
+    last = net.dense[-1].weight.detach().clone()
+    net.copy_bottom(source)
+    net.eval()
+    x, seen = torch.rand(2, 3, 64, 64), []
+    source.dense[-1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    net.dense[-1].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    source(x), net(x)
+    assert seen[1].shape == (4, 2, 128) and seen[0].abs().max() > 0.1
+    torch.testing.assert_close(seen[1], seen[0].expand(4, 2, 128), rtol=1e-4, atol=1e-5)
+    assert torch.equal(net.dense[-1].weight, last) and len(net(x)[0].unique()) == 4, "the last layers are fresh"
+    fresh = VGG16Ensemble(3, 4, 64, **options)
+    fresh.copy_bottom(source)
+    assert not torch.allclose(fresh(x), net(x)) and torch.equal(fresh.bottom(x), net.bottom(x))
+
+
+def test_branches_from_the_bottom_need_its_width_and_images():
+    with pytest.raises(ValueError, match=r"needs branches of the bottom's width 0.125, not of 0.0625: leave"):
+        VGG16Ensemble(3, 4, 64, width=0.125, branch_width=0.0625, branches_from_bottom=True)
+    net = VGG16Ensemble(3, 4, 64, width=1 / 32, branch_width=1 / 32, branches_from_bottom=True)
+    with pytest.raises(ValueError, match="has other layers: give both the same width"):
+        net.copy_bottom(VGG16(3, 10, 32, width=1 / 32))
+
+
 def test_inception_is_timms_at_full_width():
     timm = pytest.importorskip("timm")
     theirs = timm.create_model("inception_v3", num_classes=7, aux_logits=False, device="meta")

@@ -19,8 +19,8 @@ from wolfe.data import build_dataset
 from wolfe.files import read_json, sha256
 from wolfe.models import build_network, load_classifier, train_model
 from wolfe.models.alexnet import AlexNet
+from wolfe.models.fresh import make_encoding
 from wolfe.models.pretrained import find_weights, keeps_head, load_weights, same_classes, without_weights
-from wolfe.models.training import make_encoding
 
 # The smallest of torchvision's networks; its published weights stay away, any others of the same shapes will do.
 SMALL = {"name": "torchvision", "architecture": "squeezenet1_1", "weights": "IMAGENET1K_V1"}
@@ -224,7 +224,10 @@ def test_classes_must_be_the_datas(weights_file, data, tmp_path):
     ("network", "message"),
     [
         ({**SMALL, "weights": "IMAGENET1K_V9"}, "has no weights 'IMAGENET1K_V9'; it has IMAGENET1K_V1"),
-        ({"name": "vgg16", "weights": "IMAGENET1K_V1"}, "vgg16 has no published weights here; torchvision and timm"),
+        (
+            {"name": "alexnet", "weights": "IMAGENET1K_V1"},
+            "alexnet has no published weights here; torchvision, timm, vgg16",
+        ),
         ({"name": "torchvision", "architecture": "alexnet", "weights_root": "."}, "say also which"),
         ({"name": "timm", "architecture": "resnet50.nothing", "pretrained": True}, "timm has no weights for"),
     ],

@@ -294,7 +294,8 @@ def test_schema_and_package_agree_on_the_rest() -> None:
     from wolfe.experiments.targets import RULES
     from wolfe.models import NETWORKS
     from wolfe.models.learner import TrainingOptions
-    from wolfe.models.training import LOSSES
+    from wolfe.models.losses import LOSSES
+    from wolfe.study import model_checks
 
     parts = schema()["$defs"]
     assert parts["dataset"]["properties"]["source"]["enum"] == list(SOURCES)
@@ -302,6 +303,9 @@ def test_schema_and_package_agree_on_the_rest() -> None:
     assert parts["network"]["properties"]["name"]["enum"] == list(NETWORKS)
     assert set(parts["training"]["properties"]) == {field.name for field in dataclasses.fields(TrainingOptions)}
     assert set(parts["encoding"]["properties"]["kind"]["enum"]) == set(LOSSES)
+    losses = {kind: tuple(names) for kind, names in LOSSES.items()}
+    assert losses == model_checks.LOSSES
+    assert set(parts["model"]["properties"]["loss"]["enum"]) == {name for names in losses.values() for name in names}
 
 
 def test_a_study_knows_which_encodings_an_attack_serves() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from itertools import chain
 
 import numpy as np
@@ -16,9 +17,11 @@ from wolfe.files import sha256
 from wolfe.models import load_classifier, train_model
 from wolfe.models import training as training_module
 from wolfe.models.augment import Augmentation
+from wolfe.models.epoch_log import EpochLog
 from wolfe.models.feed import EpochBatches
 from wolfe.models.frozen_features import without_last_layer
-from wolfe.models.learner import EpochLog, TrainingOptions
+from wolfe.models.learner import TrainingOptions
+from wolfe.models.vgg import VGG16
 
 SEED = 11
 FILES = ("weights.safetensors", "classifier.json", "metrics.json", "training.csv", "run.json")
@@ -263,6 +266,53 @@ def test_training_leaves_global_state_and_says_nothing(data, tmp_path, capfd):
     assert "Epoch 0" in capfd.readouterr().out
 
 
+def test_a_job_of_a_cluster_trains_alone(data, tmp_path, monkeypatch):
+    """A cluster's commands and variables change nothing: no warning, no search for other processes."""
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    (commands / "srun").write_text("#!/bin/sh\n")
+    (commands / "srun").chmod(0o755)
+    spec = {**ONE_HOT, "training": {**TRAINING, "epochs": 1}}
+    train_model("one", spec, data / "single", tmp_path / "out", tmp_path / "store", SEED, "cpu")
+    monkeypatch.setenv("PATH", str(commands), prepend=os.pathsep)
+    train_model("one", spec, data / "single", tmp_path / "out2", tmp_path / "store2", SEED, "cpu")
+    for name, value in {
+        "SLURM_NTASKS": "2",
+        "SLURM_JOB_NAME": "job",
+        "SLURM_PROCID": "1",
+        "SLURM_LOCALID": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    train_model("one", spec, data / "single", tmp_path / "out3", tmp_path / "store3", SEED, "cpu")
+    weights = {(tmp_path / name / "weights.safetensors").read_bytes() for name in ("out", "out2", "out3")}
+    assert len(weights) == 1
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+def test_training_computes_in_the_precision_it_is_told(precision, data, tmp_path, monkeypatch):
+    seen = []
+    real = VGG16.forward
+
+    def watched(self, x):
+        """Notes what logits are in, and what products may be rounded to, while the network learns."""
+        logits = real(self, x)
+        if self.training:
+            seen.append((logits.dtype, torch.get_float32_matmul_precision()))
+        return logits
+
+    monkeypatch.setattr(VGG16, "forward", watched)
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    spec = {**ONE_HOT, "training": {**TRAINING, "precision": precision}}
+    train_model("one", spec, data / "single", tmp_path / "out", tmp_path / "store", SEED, "cpu")
+    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
+    number = torch.bfloat16 if precision == "bf16" else torch.float32
+    assert set(seen) == {(number, "high" if precision == "tf32" else before[0])}
+    classifier = load_classifier(tmp_path / "out")
+    assert {value.dtype for value in classifier.parameters()} == {torch.float32}
+    losses = [float(row["train_loss"]) for row in rows(tmp_path / "out")]
+    assert losses[-1] < losses[0]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -276,6 +326,7 @@ def test_training_leaves_global_state_and_says_nothing(data, tmp_path, capfd):
         ({"training": {"weight_decay": -1}}, "weight_decay must not be negative"),
         ({"training": {"optimizer": "lion"}}, "optimizer must be adam, adamw, sgd"),
         ({"training": {"schedule": "cosine"}}, "schedule must be constant or one_cycle"),
+        ({"training": {"precision": "fp16"}}, "precision must be float32, tf32, bf16, got 'fp16'"),
         (
             {"training": {"augment": {"flip": True}}},
             "augment: no option 'flip'; there are rotate, scale, shift",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Weights:
         file: where they are.
         mean: what was subtracted from each channel of an image in [0, 1].
         std: what it was divided by.
-        classes: the meaning of the outputs.
+        classes: the meaning of the outputs; empty where it is not known, or where they are no classes.
     """
 
     name: str
@@ -69,17 +69,19 @@ def _located(network_spec: Mapping[str, Any], name: str, file: str, fetch: Calla
 
 
 def _torchvision_weights(network_spec: Mapping[str, Any]) -> Weights:
+    check_architecture(network_spec["architecture"])
+    return _of_torchvision(network_spec, network_spec["architecture"])
+
+
+def _of_torchvision(network_spec: Mapping[str, Any], architecture: str) -> Weights:
     from torchvision import models
 
-    architecture = network_spec["architecture"]
-    check_architecture(architecture)
-    known = {item.name: item for item in models.get_model_weights(architecture)}
-    if network_spec["weights"] not in known:
-        raise ValueError(
-            f"network: torchvision's {architecture} has no weights {network_spec['weights']!r}; it has "
-            f"{', '.join(known)}"
-        )
-    item = known[network_spec["weights"]]
+    # Some weights are of features alone and tell no classes.
+    known = {item.name: item for item in models.get_model_weights(architecture) if item.meta.get("categories")}
+    wanted = network_spec.get("weights")
+    if wanted not in known:
+        raise ValueError(f"network: torchvision's {architecture} has no weights {wanted!r}; it has {', '.join(known)}")
+    item = known[wanted]
     file = item.url.rsplit("/", 1)[-1]
 
     def fetch() -> Path:
@@ -92,6 +94,36 @@ def _torchvision_weights(network_spec: Mapping[str, Any]) -> Weights:
     name, shown = f"torchvision {architecture} {item.name}", item.transforms()
     path = _located(network_spec, name, file, fetch)
     return Weights(name, path, tuple(shown.mean), tuple(shown.std), tuple(item.meta["categories"]))
+
+
+def _vgg16_weights(network_spec: Mapping[str, Any]) -> Weights:
+    _refuse_changes(network_spec, {"width": 1})
+    return _of_torchvision(network_spec, "vgg16_bn" if network_spec.get("batch_norm", True) else "vgg16")
+
+
+def _ensemble_weights(network_spec: Mapping[str, Any]) -> Weights:
+    # What a branch ends with is its own, so the outputs are no classes.
+    return replace(_vgg16_weights(network_spec), classes=())
+
+
+def _inception_weights(network_spec: Mapping[str, Any]) -> Weights:
+    _refuse_changes(network_spec, {"width": 1, "blocks": [3, 4, 2], "small_images": False})
+    # Torchvision normalises once more inside this network: both together map [0, 1] to [-1, 1].
+    return replace(_of_torchvision(network_spec, "inception_v3"), mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def _refuse_changes(network_spec: Mapping[str, Any], published: Mapping[str, Any]) -> None:
+    """Refuses published weights in a network that differs from the published one.
+
+    Raises:
+        ValueError: the message names the option and the published value.
+    """
+    for option, value in published.items():
+        if network_spec.get(option, value) != value:
+            name = network_spec["name"]
+            raise ValueError(
+                f"network: published weights are of {name} with {option}: {value}, not {network_spec[option]}"
+            )
 
 
 def check_architecture(architecture: str) -> None:
@@ -121,10 +153,9 @@ def _timm_weights(network_spec: Mapping[str, Any]) -> Weights:
     except RuntimeError as error:
         raise ValueError(f"network: timm has no weights for {architecture!r} ({error})") from error
     assert config is not None
-    subset = infer_imagenet_subset(config.to_dict())
     repository = config.hf_hub_id
-    if not repository or subset is None:
-        raise ValueError(f"network: timm has no weights for {architecture!r} whose classes are known")
+    if not repository:
+        raise ValueError(f"network: timm has no weights for {architecture!r} that can be fetched by name")
     name = f"{config.architecture}.{config.tag}" if config.tag else str(config.architecture)
 
     def fetch() -> Path:
@@ -133,12 +164,17 @@ def _timm_weights(network_spec: Mapping[str, Any]) -> Weights:
         return Path(hf_hub_download(repository, config.hf_hub_filename or "model.safetensors"))
 
     path = _located(network_spec, f"timm {name}", f"{name}.safetensors", fetch)
-    classes = ImageNetInfo(subset).label_descriptions()
+    # Of others (CLIP's outputs are no classes) only the layers before the last can be used.
+    subset = infer_imagenet_subset(config.to_dict())
+    classes = ImageNetInfo(subset).label_descriptions() if subset else ()
     return Weights(f"timm {name}", path, tuple(config.mean), tuple(config.std), tuple(classes))
 
 
 CATALOGUES: dict[str, Callable[[Mapping[str, Any]], Weights]] = {
     "torchvision": _torchvision_weights,
     "timm": _timm_weights,
+    "vgg16": _vgg16_weights,
+    "vgg16_ensemble": _ensemble_weights,
+    "inception_v3": _inception_weights,
 }
-"""Library to what finds the weights that a network's entry names."""
+"""Name of a network to what finds the weights that its entry names."""

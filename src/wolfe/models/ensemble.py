@@ -7,13 +7,12 @@ grouped convolutions and batched matrix products.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from wolfe.linear import Linearisation
-from wolfe.linear.memory import allocated
+from wolfe.models.branch_rows import BranchLinearisation
 from wolfe.models.vgg import (
     BOTTOM,
     DENSE,
@@ -23,6 +22,7 @@ from wolfe.models.vgg import (
     convolutions,
     dense_size,
     initialise,
+    own_names,
     scaled,
 )
 
@@ -62,6 +62,12 @@ class VGG16Ensemble(nn.Module):
         batch_norm: normalise after each convolution.
         dropout: share of the dense layers' values left out in training.
         branch_width: share of VGG16's full channel counts in the branches; None for `width`.
+        branches_from_bottom: each branch begins with all layers of the network that gives the bottom but the last, as
+            the names of the paper's published weights suggest (a VGG16 trained by softmax on the same data); without,
+            with fresh ones.
+
+    Raises:
+        ValueError: an image size or two widths that cannot be.
     """
 
     def __init__(
@@ -73,10 +79,17 @@ class VGG16Ensemble(nn.Module):
         batch_norm: bool = True,
         dropout: float = 0.5,
         branch_width: float | None = None,
+        branches_from_bottom: bool = False,
     ) -> None:
         super().__init__()
         self.outputs = outputs
+        self.branches_from_bottom = branches_from_bottom
         branch_width = width if branch_width is None else branch_width
+        if branches_from_bottom and branch_width != width:
+            raise ValueError(
+                f"vgg16_ensemble: branches_from_bottom needs branches of the bottom's width {width:g}, not of "
+                f"{branch_width:g}: leave branch_width out"
+            )
         hidden = scaled(DENSE, branch_width)
         shared = scaled(128, width)
         self.bottom = convolutions(PLAN[:BOTTOM], in_channels, width, batch_norm=batch_norm)
@@ -101,27 +114,74 @@ class VGG16Ensemble(nn.Module):
         return self
 
     def copy_bottom(self, source: nn.Module) -> None:
-        """Takes the layers up to the second pooling from a trained VGG16.
+        """Takes the layers up to the second pooling from a trained VGG16, and the branches' if that is wanted.
 
         Raises:
             ValueError: it is no VGG16, or its layers have other shapes (another width, or other images).
         """
         if not isinstance(source, VGG16):
             raise ValueError("bottom: a vgg16_ensemble shares the first layers of a VGG16, and this is none")
+        self._take(source.state_dict())
+
+    def adopt(self, tensors: Mapping[str, Tensor], new_head: bool) -> None:  # noqa: ARG002
+        """Takes torchvision's tensors of a VGG16: the bottom's, and the branches' if that is wanted.
+
+        Hidden dense layers are taken for images of the published size alone, as by :meth:`VGG16.adopt`.
+
+        Args:
+            tensors: of torchvision's vgg16, or vgg16_bn with `batch_norm`.
+            new_head: the last layers always stay as they are: they tell bits.
+
+        Raises:
+            ValueError: they do not fit.
+        """
+        found, first = own_names(tensors), self.dense[0]
+        assert isinstance(first, BranchLinear)
+        weight = found.get("dense.1.weight")
+        if weight is None or weight.T.shape != first.weight.shape[1:]:
+            found = {key: value for key, value in found.items() if key.startswith("features.")}
+        self._take(found)
+
+    def _take(self, tensors: Mapping[str, Tensor]) -> None:
+        """The bottom, and the branches if that is wanted, from a VGG16's tensors; dense layers only if it has some.
+
+        Raises:
+            ValueError: they have other shapes.
+        """
+        shared = len(self.bottom)
+        features = {key.removeprefix("features."): value for key, value in tensors.items() if key[:9] == "features."}
+        lower = {key: value for key, value in features.items() if _index(key) < shared}
         try:
-            self.bottom.load_state_dict(source.bottom().state_dict())
+            self.bottom.load_state_dict(lower)
+            if self.branches_from_bottom:
+                upper = {_moved(key, -shared): value for key, value in features.items() if key not in lower}
+                self.branches.load_state_dict({key: _repeated(value, self.outputs) for key, value in upper.items()})
+                self._take_dense(tensors)
         except RuntimeError as error:
             raise ValueError(
                 "the network whose bottom is to be shared has other layers: give both the same width, "
                 "batch_norm and image channels"
             ) from error
 
+    def _take_dense(self, tensors: Mapping[str, Tensor]) -> None:
+        """Each branch's hidden dense layers; what stands before them in a VGG16 is its flattening."""
+        # The last layer tells classes there and a bit here: it stays fresh.
+        for index, layer in enumerate(list(self.dense)[:-1]):
+            if isinstance(layer, BranchLinear) and f"dense.{index + 1}.weight" in tensors:
+                weight, bias = (tensors[f"dense.{index + 1}.{name}"] for name in ("weight", "bias"))
+                layer.load_state_dict(
+                    {
+                        "weight": weight.T.expand(self.outputs, -1, -1),
+                        "bias": bias.expand(self.outputs, 1, -1),
+                    }
+                )
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, n) of normalised images (B, C, H, W)."""
         features: Tensor = self.bottom(x)
-        return self._branch_logits(features.repeat(1, self.outputs, 1, 1))
+        return self.branch_logits(features.repeat(1, self.outputs, 1, 1))
 
-    def _branch_logits(self, expanded: Tensor) -> Tensor:
+    def branch_logits(self, expanded: Tensor) -> Tensor:
         """Logits (B, n) of features (B, n * c, h, w), a copy for each branch."""
         images = expanded.shape[0]
         top = self.branches(expanded)
@@ -139,34 +199,17 @@ class VGG16Ensemble(nn.Module):
         return BranchLinearisation(self, images, normalise)
 
 
-class BranchLinearisation(Linearisation):
-    """Rows of an ensemble's Jacobian.
+def _index(key: str) -> int:
+    """The place in its stack of the layer that a tensor belongs to."""
+    return int(key.split(".")[0])
 
-    A branch sees only its own copy of the shared features, so one backward pass through all branches gives every
-    logit's gradient by the features; only the small bottom is then passed once a row.
 
-    Args:
-        ensemble: the network.
-        images: (B, C, H, W) in [0, 1].
-        normalise: what is done to images before they come in.
-    """
+def _moved(key: str, by: int) -> str:
+    """A tensor's name, its layer standing at another place."""
+    place, name = key.split(".", 1)
+    return f"{int(place) + by}.{name}"
 
-    _whole = False
 
-    def __init__(self, ensemble: VGG16Ensemble, images: Tensor, normalise: Callable[[Tensor], Tensor]) -> None:
-        self._function = lambda inputs: ensemble(normalise(inputs))
-        before = allocated(images.device)
-        with torch.enable_grad():
-            self._inputs = images.detach().requires_grad_(True)
-            self._outputs = ensemble.bottom(normalise(self._inputs))
-            self._graph = allocated(images.device) - before
-            expanded = self._outputs.detach().repeat(1, ensemble.outputs, 1, 1).requires_grad_()
-            logits = ensemble._branch_logits(expanded)
-            (by_features,) = torch.autograd.grad(logits.sum(), expanded)
-        self.values = logits.detach()
-        self._by_features = by_features.view(len(images), ensemble.outputs, -1)
-
-    def rows(self, weights: Tensor) -> Tensor:
-        """`w' J` (B, k, *image), detached, for weights (B, k, n)."""
-        cotangents = weights.to(self._by_features) @ self._by_features
-        return super().rows(cotangents.unflatten(2, self._outputs.shape[1:]))
+def _repeated(value: Tensor, times: int) -> Tensor:
+    """A layer's tensor for as many groups of the same layer; counts of batches are no one's own."""
+    return value if value.ndim == 0 else value.repeat(times, *[1] * (value.ndim - 1))

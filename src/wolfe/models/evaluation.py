@@ -9,7 +9,8 @@ from torchmetrics.classification import MulticlassAccuracy, MultilabelAveragePre
 
 from wolfe.classifier import Classifier
 from wolfe.encoding import Encoding
-from wolfe.models.feed import Feed, OrderedBatches
+from wolfe.models.feed import Feed, OrderedBatches, loader
+from wolfe.models.portions import Portions
 
 
 class Score:
@@ -54,8 +55,7 @@ class Score:
 def evaluate(classifier: Classifier, feed: Feed, classes: int) -> dict[str, float]:
     """The metrics of a classifier over a whole split; it is left in evaluation mode."""
     classifier.eval()
-    score = Score(classifier.encoding, classes)
-    for indices in OrderedBatches(len(feed)):
-        images, labels = feed[indices]
-        score.update(classifier(images.to(classifier.device)), labels)
+    score, portions = Score(classifier.encoding, classes), Portions()
+    for images, labels in loader(feed, OrderedBatches(len(feed))):
+        score.update(portions.joined(classifier, images.to(classifier.device)), labels)
     return score.result()

@@ -12,17 +12,22 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from torch.backends import cudnn
 
+from wolfe.models.epoch_log import EpochLog
 from wolfe.models.feed import Batches, EpochBatches, OrderedBatches, loader
-from wolfe.models.learner import MONITOR, EpochLog, Learner
+from wolfe.models.learner import MONITOR, Learner
+from wolfe.precision import full_precision
 
 # What Lightning warns of and is meant here (batches come decoded from memory, without workers; a training goes on
-# in the folder where it stopped), and a torch deprecation inside Lightning itself.
+# in the folder where it stopped; a job of a cluster trains alone), and a torch deprecation inside Lightning itself.
 _MEANT = (
     r".*does not have many workers.*",
     r".*Checkpoint directory .* exists and is not empty.*",
     r".*module\(s\) in eval mode at the start.*",
     r".*isinstance\(treespec, LeafSpec\).*",
+    r".*`srun` command is available.*",
 )
 
 
@@ -54,7 +59,7 @@ def fit(learner: Learner, train: Batches, validation: Batches, checkpoints: Path
         enable_version_counter=False,
     )
     batches = EpochBatches(len(train), learner.options.batch_size, learner.seed)
-    with _settings():
+    with _settings(), _products(learner.options.precision):
         trainer = _trainer(learner, [log, best, _last(checkpoints)], device, quiet)
         trainer.fit(
             learner,
@@ -75,6 +80,7 @@ def _trainer(learner: Learner, callbacks: list[Callback], device: str, quiet: bo
     return Trainer(
         accelerator="gpu" if device == "cuda" else "cpu",
         devices=1,
+        precision="bf16-mixed" if learner.options.precision == "bf16" else "32-true",
         max_epochs=learner.options.epochs,
         callbacks=[*callbacks[:1], stopping, *callbacks[1:]],
         logger=False,
@@ -83,6 +89,8 @@ def _trainer(learner: Learner, callbacks: list[Callback], device: str, quiet: bo
         enable_model_summary=False,
         use_distributed_sampler=False,
         deterministic="warn" if device == "cuda" else False,
+        # A job trains alone, also where a cluster's variables would have Lightning look for others to join.
+        plugins=LightningEnvironment(),
     )
 
 
@@ -124,6 +132,20 @@ def _settings() -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic)
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+@contextmanager
+def _products(precision: str) -> Iterator[None]:
+    """Rounded products for tf32, torch's settings as they were afterwards; for the others nothing."""
+    if precision != "tf32":
+        yield
+        return
+    # Full precision makes torch's two interfaces to the settings agree, and gives back what each of them said.
+    with full_precision(()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some versions of torch advise against the older interface
+        torch.set_float32_matmul_precision("high")
+        cudnn.allow_tf32 = True
+        yield
 
 
 def wants_quiet(quiet: bool | None) -> bool:

@@ -6,13 +6,16 @@ trained, attacks go through both.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from wolfe.classifier import Classifier
-from wolfe.models.feed import Batches, Feed, OrderedBatches
+from wolfe.models.feed import Batches, Feed, OrderedBatches, loader
+from wolfe.models.portions import Portions
+from wolfe.models.pretrained import put_tensors
 from wolfe.models.vgg import FIRST_LOGITS, VGG16
 
 
@@ -26,7 +29,8 @@ class FrozenFeatures(nn.Module):
         outputs: n, the number of logits.
         image_size: height and width in pixels.
         backbone: the description of the network that gives the features: its `name` and options, a vgg16,
-            inception_v3 or timm. Training takes it from the model that a study calls `bottom`.
+            inception_v3 or timm. Training takes it from the model that a study calls `bottom`, unless the study
+            gives one with published weights.
         hidden: values of the hidden layer.
         dropout: share of the hidden values left out in training.
 
@@ -74,6 +78,18 @@ class FrozenFeatures(nn.Module):
         except RuntimeError as error:
             raise ValueError("the network whose features are to be used is not the backbone described") from error
 
+    def adopt(self, tensors: Mapping[str, Tensor], new_head: bool) -> None:  # noqa: ARG002
+        """Takes the features' weights from published ones, whose last layer is left out.
+
+        Args:
+            tensors: of the backbone, as its library names them.
+            new_head: the head is its own anyway.
+
+        Raises:
+            ValueError: they are another network's.
+        """
+        put_tensors(self.features, tensors, new_head=True)
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, n) of normalised images (B, C, H, W)."""
         logits: Tensor = self.head(self.features(x))
@@ -111,10 +127,16 @@ class FeatureFeed(Batches):
         self.labels = feed.labels
         features = classifier.net.features
         assert isinstance(features, nn.Module)
+        portions = Portions()
+
+        def of_images(images: Tensor) -> Tensor:
+            values: Tensor = features(classifier.normalise(images))
+            return values
+
         with torch.no_grad():
             parts = [
-                features(classifier.normalise(feed[indices][0].to(classifier.device))).cpu()
-                for indices in OrderedBatches(len(feed))
+                portions.joined(of_images, images.to(classifier.device)).cpu()
+                for images, _ in loader(feed, OrderedBatches(len(feed)))
             ]
         # The shape of pictures of one pixel, which is what a classifier takes.
         self._features = torch.cat(parts)[:, :, None, None]

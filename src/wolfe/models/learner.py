@@ -1,25 +1,26 @@
-"""The training loop's parts: options, the Lightning module and the log."""
+"""The training loop's parts: options and the Lightning module."""
 
 from __future__ import annotations
 
-import csv
-import time
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from wolfe.classifier import Classifier
-from wolfe.files import atomic_path
 from wolfe.models.augment import Augmentation
 from wolfe.models.evaluation import Score
+from wolfe.models.losses import Loss
+from wolfe.models.portions import Portions, Start
 from wolfe.seeding import seed_for
 
 Batch = tuple[Tensor, Tensor]
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+PRECISIONS = ("float32", "tf32", "bf16")
 MONITOR = "validation_score"
 _TIE = 1e-5
 
@@ -37,6 +38,8 @@ class TrainingOptions:
         schedule: "constant", or "one_cycle" (L. N. Smith, 2018, https://arxiv.org/abs/1803.09820).
         patience: epochs without a better validation score after which training ends.
         augment: random changes of the training images; None for none.
+        precision: "float32" (as torch is set, which on a GPU rounds in convolutions), "tf32" (rounded in products too,
+            where the device can), or "bf16" (mixed: bfloat16 in both, float32 weights). Of the training only.
     """
 
     epochs: int = 30
@@ -47,6 +50,7 @@ class TrainingOptions:
     schedule: Literal["constant", "one_cycle"] = "constant"
     patience: int = 10
     augment: Augmentation | None = None
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
 
     def __post_init__(self) -> None:
         """Checks names and ranges.
@@ -63,6 +67,8 @@ class TrainingOptions:
             raise ValueError(f"training: optimizer must be {', '.join(OPTIMIZERS)}, got {self.optimizer!r}")
         if self.schedule not in ("constant", "one_cycle"):
             raise ValueError(f"training: schedule must be constant or one_cycle, got {self.schedule!r}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"training: precision must be {', '.join(PRECISIONS)}, got {self.precision!r}")
 
     @staticmethod
     def from_dict(options: dict[str, Any]) -> TrainingOptions:
@@ -87,7 +93,10 @@ def _refuse_unknown(where: str, values: dict[str, Any], kind: type) -> None:
 
 
 class Learner(LightningModule):
-    """Trains a classifier by its encoding's loss.
+    """Trains a classifier.
+
+    A batch that memory does not hold goes through in parts whose gradients are added up; batch normalisation and
+    dropout then are those of the parts.
 
     Args:
         classifier: what to train; parameters that take no gradient stay as they are.
@@ -95,14 +104,22 @@ class Learner(LightningModule):
         classes: number of classes or labels.
         seed: the training's seed; each epoch draws from a generator seeded by it and the epoch's number, so a
             training that was interrupted goes on exactly as it would have.
+        loss: logits and labels to the loss (B,) that is lowered; None for the encoding's own.
     """
 
-    def __init__(self, classifier: Classifier, options: TrainingOptions, classes: int, seed: int) -> None:
+    def __init__(
+        self, classifier: Classifier, options: TrainingOptions, classes: int, seed: int, loss: Loss | None = None
+    ) -> None:
         super().__init__()
+        # A batch may take several backward passes before its step.
+        self.automatic_optimization = False
         self.classifier = classifier
         self.options = options
         self.seed = seed
+        self.loss = classifier.encoding.loss if loss is None else loss
         self.score = Score(classifier.encoding, classes)
+        self.portions = Portions()
+        self.seen = Portions()
         self.losses: list[Tensor] = []
         self.validation_losses: list[Tensor] = []
         self.scores: dict[str, float] = {}
@@ -112,21 +129,42 @@ class Learner(LightningModule):
         torch.manual_seed(seed_for(self.seed, "epoch", str(self.current_epoch)))
         self.losses = []
 
-    def training_step(self, batch: Batch) -> Tensor:
-        """The mean loss of a batch."""
+    def training_step(self, batch: Batch) -> None:
+        """A step of the optimizer against the mean loss of a batch."""
         images, labels = batch
         if self.options.augment is not None:
             images = self.options.augment(images)
-        loss = self.classifier.encoding.loss(self.classifier(images), labels).mean()
-        self.losses.append(loss.detach())
-        return loss
+        optimizer, start = self.optimizers(), Start(self.classifier, images.device)
+        assert isinstance(optimizer, LightningOptimizer)
+
+        def gradients(size: int) -> Tensor:
+            optimizer.zero_grad()
+            if size < len(images):
+                start.restore()
+            return self._gradients(images, labels, size)
+
+        self.losses.append(self.portions.fitting(gradients, len(images)))
+        optimizer.step()
+        schedule = self.lr_schedulers()
+        if schedule is not None:
+            assert isinstance(schedule, LRScheduler)
+            schedule.step()
+
+    def _gradients(self, images: Tensor, labels: Tensor, size: int) -> Tensor:
+        """Adds the gradients of the mean loss of a batch, in parts of a size; the loss, detached."""
+        losses = []
+        for part, wanted in zip(images.split(size), labels.split(size), strict=True):
+            loss = self.loss(self.classifier(part).float(), wanted).mean() * (len(part) / len(images))
+            self.manual_backward(loss)
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
 
     def validation_step(self, batch: Batch) -> None:
         """Gathers the metrics of a batch."""
         images, labels = batch
-        logits = self.classifier(images)
+        logits = self.seen.joined(self.classifier, images).float()
         self.score.update(logits, labels)
-        self.validation_losses.append(self.classifier.encoding.loss(logits, labels))
+        self.validation_losses.append(self.loss(logits, labels))
 
     def on_validation_epoch_end(self) -> None:
         """Tells the score that early stopping and the choice of the best weights go by.
@@ -149,45 +187,5 @@ class Learner(LightningModule):
         if options.schedule == "constant":
             return optimizer
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, options.learning_rate, total_steps=steps)
+        schedule = OneCycleLR(optimizer, options.learning_rate, total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-class EpochLog(Callback):
-    """Keeps one row an epoch; the rows travel inside the checkpoint, so a resumed training has them all."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []
-        self._started = 0.0
-
-    def state_dict(self) -> dict[str, Any]:
-        """The rows so far."""
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The rows of an interrupted training."""
-        self.rows = list(state_dict["rows"])
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Notes the time."""
-        self._started = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Adds the epoch's row."""
-        assert isinstance(pl_module, Learner)
-        self.rows.append(
-            {
-                "epoch": trainer.current_epoch + 1,
-                "train_loss": float(torch.stack(pl_module.losses).mean()),
-                **{f"validation_{name}": value for name, value in pl_module.scores.items()},
-                "learning_rate": float(trainer.optimizers[0].param_groups[0]["lr"]),
-                "seconds": round(time.perf_counter() - self._started, 3),
-            }
-        )
-
-    def write(self, path: Path) -> None:
-        """Writes the rows as CSV."""
-        with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(self.rows[0]))
-            writer.writeheader()
-            writer.writerows(self.rows)

@@ -2,8 +2,9 @@
 
 To add one, write a class or function `(in_channels, outputs, image_size, *, options) -> nn.Module` that maps
 normalised images (B, C, H, W) to logits (B, outputs), and name it in `NETWORKS`. A network may bring its own
-`linearise(images, normalise)`. One that takes layers of a trained network, a study's `bottom`, is a class with a method
-`copy_bottom(source)`; if it has an option `backbone`, that is given the description of the trained network.
+`linearise(images, normalise)`, and its own way to take published tensors, `adopt(tensors, new_head)`. One that takes
+layers of a trained network, a study's `bottom`, is a class with a method `copy_bottom(source)`; if it has an option
+`backbone`, that is given the description of the trained network.
 """
 
 from __future__ import annotations
@@ -39,19 +40,18 @@ def timm_network(
         in_channels: channels of an image.
         outputs: n, the number of logits.
         image_size: height and width; told to architectures that ask for `img_size` in the options.
-        architecture: timm's name, e.g. "resnet10t".
+        architecture: timm's name, e.g. "resnet10t", or that of published weights, e.g. "resnet50.a1_in1k".
         stem: output channels and stride of the convolutions that replace a ViT's or Swin's embedding of patches; None
             for timm's own.
         **options: what timm's model takes, e.g. `channels`, `stem_width`.
 
     Raises:
-        ValueError: timm has no such architecture or option.
+        ValueError: timm has no such architecture or option, or it takes images of another size.
     """
     import timm  # here, since it takes seconds and other networks do not need it
 
-    known = timm.list_models()
-    if architecture not in known:
-        near = ", ".join(get_close_matches(architecture, known, n=6)) or "none"
+    if not timm.is_model(architecture):
+        near = ", ".join(get_close_matches(architecture, timm.list_models(), n=6)) or "none"
         raise ValueError(f"timm has no architecture {architecture!r}; near it: {near}")
     if options.get("img_size") == "image":
         options["img_size"] = image_size
@@ -64,6 +64,12 @@ def timm_network(
         raise ValueError(f"timm's {architecture} does not take these options: {options} ({error!r})") from error
     if stem is not None:
         give_stem(network, in_channels, stem)
+    sizes = getattr(getattr(network, "patch_embed", None), "img_size", None)
+    if sizes and stem is None and tuple(sizes) != (image_size, image_size):
+        raise ValueError(
+            f"timm's {architecture} takes images of {sizes[0]} pixels, the data set's have {image_size}: give it the "
+            "option img_size: image (position embeddings are then interpolated), or the data set that size"
+        )
     return network
 
 
@@ -100,8 +106,9 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 
 
 def takes_bottom(network_spec: dict[str, Any]) -> bool:
-    """Whether a network shares layers of a trained one."""
-    return hasattr(NETWORKS.get(network_spec.get("name", "")), "copy_bottom")
+    """Whether a network shares layers of a trained one; published weights take its place."""
+    published = network_spec.get("weights") or network_spec.get("backbone")
+    return not published and hasattr(NETWORKS.get(network_spec.get("name", "")), "copy_bottom")
 
 
 def with_backbone(network_spec: dict[str, Any], bottom_spec: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,9 @@ Nothing is unpickled but tensors.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -22,36 +24,71 @@ OPTIONS = ("weights", "pretrained", "weights_file", "weights_root")
 
 # The names of classes differ in spelling from list to list; another order of classes agrees almost nowhere.
 _AGREEMENT = 0.95
+# The layers of a second classifier, which only training uses.
+_SECOND = ("AuxLogits.",)
 _PARTICULAR = re.compile(r"\s*\(n\d+\)$")
 
 
 def without_weights(network_spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A network's entry without what is about its weights."""
-    return {key: value for key, value in network_spec.items() if key not in OPTIONS}
+    """A network's entry without what is about its weights, or its backbone's."""
+    kept = {key: value for key, value in network_spec.items() if key not in OPTIONS}
+    return {**kept, "backbone": without_weights(kept["backbone"])} if "backbone" in kept else kept
 
 
 def find_weights(network_spec: Mapping[str, Any]) -> Weights | None:
     """The weights that a network's entry asks for, fetched if they are nowhere; None where it asks for none.
 
     Args:
-        network_spec: of torchvision with `weights` (a name), or of timm with `pretrained`; `weights_file` names their
-            file, `weights_root` a folder that holds it under its usual name.
+        network_spec: with `weights` (a name of torchvision's), or of timm with `pretrained`; `weights_file` names their
+            file, `weights_root` a folder that holds it under its usual name. A head on frozen features says this in
+            the entry of its `backbone`.
 
     Raises:
         ValueError: there are no such weights, or the file is not theirs.
         FileNotFoundError: the file is missing and cannot be fetched; the message says what to do.
     """
+    if "backbone" in network_spec:
+        return _of_backbone(network_spec["backbone"])
     name, wanted = network_spec.get("name"), network_spec.get("weights") or network_spec.get("pretrained")
     if not wanted:
         if network_spec.get("weights_file") or network_spec.get("weights_root"):
             raise ValueError(
                 "network: weights_file and weights_root say where the weights are; say also which: weights: <name> for "
-                "torchvision, pretrained: true for timm"
+                "torchvision's, pretrained: true for timm's"
             )
         return None
     if name not in CATALOGUES:
-        raise ValueError(f"network: {name} has no published weights here; {' and '.join(CATALOGUES)} have")
+        raise ValueError(f"network: {name} has no published weights here; {', '.join(CATALOGUES)} have")
     return CATALOGUES[name](network_spec)
+
+
+def _of_backbone(backbone: Mapping[str, Any]) -> Weights:
+    """The weights of the network below a head, whose own outputs are not used."""
+    found = find_weights(backbone)
+    if found is None:
+        raise ValueError(
+            "network: a backbone that is described in the study needs published weights (weights, pretrained); leave "
+            "it out to use a trained model, the bottom"
+        )
+    return replace(found, classes=())
+
+
+def check_channels(name: str, weights: Weights | None, channels: int) -> None:
+    """Refuses weights that were trained on images of other channels.
+
+    Args:
+        name: the model's, for messages.
+        weights: None where the network has none.
+        channels: of the data set's images.
+
+    Raises:
+        ValueError: they do not fit; the message names both counts.
+    """
+    if weights is not None and len(weights.mean) != channels:
+        raise ValueError(
+            f"model {name!r}: {weights.name} takes images of {len(weights.mean)} channels, the data set's have "
+            f"{channels}: train it without published weights"
+        )
 
 
 def same_classes(weights: Weights, class_names: Sequence[str]) -> bool:
@@ -87,9 +124,10 @@ def keeps_head(name: str, weights: Weights | None, encoding: Encoding, class_nam
             "weights, timm: pretrained), or train it"
         )
     if as_it_is and weights is not None and not kept:
+        told = f"{len(weights.classes)} classes ({weights.classes[0]}, ...)" if weights.classes else "outputs"
         raise ValueError(
-            f"model {name!r}: {weights.name} tells {len(weights.classes)} classes ({weights.classes[0]}, ...), which "
-            f"are not the data set's {len(class_names)} ({class_names[0]}, ...): train it, with epochs of 1 or more"
+            f"model {name!r}: {weights.name} tells {told}, which are not the data set's {len(class_names)} "
+            f"({class_names[0]}, ...): train it, with epochs of 1 or more"
         )
     return kept
 
@@ -105,25 +143,71 @@ def load_weights(network: nn.Module, weights: Weights, new_head: bool) -> None:
     Raises:
         ValueError: the file cannot be read, or its tensors do not fit; the message names the file.
     """
-    tensors, own = _tensors(weights.file), network.state_dict()
+    tensors = _tensors(weights.file)
+    try:
+        put_tensors(network, tensors, new_head)
+    except (ValueError, RuntimeError, KeyError, AttributeError) as error:
+        # Timm's conversions fail by whatever is missing first.
+        found = " ".join(str(error).split())
+        raise ValueError(f"{weights.file} does not fit the network: {found}") from error
+
+
+def put_tensors(network: nn.Module, tensors: Mapping[str, Tensor], new_head: bool) -> None:
+    """Puts published tensors into a network: by its own method `adopt(tensors, new_head)` if it has one.
+
+    Args:
+        network: changed in place.
+        tensors: by the names that their library gives them.
+        new_head: the last layer, if the network has it, keeps its fresh weights.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    adopt = getattr(network, "adopt", None)
+    if callable(adopt):
+        adopt(tensors, new_head)
+        return
+    own, heads = network.state_dict(), _heads(network)
+    state = {key: value for key, value in _converted(network, tensors).items() if not key.startswith(_SECOND)}
     if new_head:
-        head = _head(network)
-        for key in [key for key in tensors if key.startswith(f"{head}.")]:
-            tensors[key] = own.get(key, tensors[key])
-    missing, surplus = own.keys() - tensors.keys(), tensors.keys() - own.keys()
-    differing = [key for key in own.keys() & tensors.keys() if own[key].shape != tensors[key].shape]
+        state = {key: value for key, value in state.items() if not key.startswith(heads)}
+        state |= {key: value for key, value in own.items() if key.startswith(heads)}
+    load_state(network, state)
+
+
+def load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Loads tensors that must all be there and fit; counts of batches, which older files lack, may be missing.
+
+    Raises:
+        ValueError: they do not fit; the message counts what is wrong and gives an example.
+    """
+    own = network.state_dict()
+    state = {**{key: value for key, value in own.items() if key.endswith("num_batches_tracked")}, **state}
+    missing, surplus = own.keys() - state.keys(), state.keys() - own.keys()
+    differing = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
     if missing or surplus or differing:
         first = sorted([*missing, *surplus, *differing])[0]
         raise ValueError(
-            f"{weights.file} does not fit the network: {len(missing)} tensors are missing, {len(surplus)} are too "
-            f"many, {len(differing)} have another shape (for example {first})"
+            f"{len(missing)} tensors are missing, {len(surplus)} are too many, {len(differing)} have another shape "
+            f"(for example {first})"
         )
-    network.load_state_dict(tensors)
+    network.load_state_dict(state)
 
 
-def _head(network: nn.Module) -> str:
-    """The name of the layer that gives the outputs: the last with weights of its own."""
-    return [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+def _converted(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as timm's network has them: other names, position embeddings for another number of patches."""
+    module = type(network).__module__
+    convert = getattr(sys.modules[module], "checkpoint_filter_fn", None) if module.startswith("timm.") else None
+    return dict(convert(dict(tensors), network) if convert else tensors)
+
+
+def _heads(network: nn.Module) -> tuple[str, ...]:
+    """Beginnings of the names of the tensors that give the outputs: timm names them, else those of the last layer."""
+    named = (getattr(network, "pretrained_cfg", None) or {}).get("classifier")
+    if not named:
+        layers = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+        named = layers[-1]
+    return tuple(f"{name}." for name in ([named] if isinstance(named, str) else named))
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:

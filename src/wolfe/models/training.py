@@ -20,24 +20,24 @@ from torch import nn
 
 from wolfe.classifier import Classifier
 from wolfe.data.image_set import load_card, open_split
-from wolfe.encoding import Codebook, Encoding, MultiLabel, OneHot, hadamard
 from wolfe.files import atomic_path, checked, read_json, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
 from wolfe.models.calibrating import calibrate
 from wolfe.models.catalogues import Weights
+from wolfe.models.epoch_log import EpochLog
 from wolfe.models.evaluation import evaluate
 from wolfe.models.feed import Batches, Feed
 from wolfe.models.fitting import fit, wants_quiet
 from wolfe.models.folding import channels_side_by_side, for_attack
+from wolfe.models.fresh import complete, fresh_classifier, make_encoding
 from wolfe.models.frozen_features import FeatureFeed, FrozenFeatures, head_of
-from wolfe.models.learner import EpochLog, Learner, TrainingOptions
-from wolfe.models.networks import build_network, takes_bottom, with_backbone
-from wolfe.models.pretrained import find_weights, keeps_head, load_weights, without_weights
+from wolfe.models.learner import Learner, TrainingOptions
+from wolfe.models.losses import training_loss
+from wolfe.models.pretrained import check_channels, find_weights, keeps_head, without_weights
 from wolfe.models.storage import (
     CALIBRATION,
     DESCRIPTION,
     WEIGHTS,
-    load_classifier,
     load_description,
     resolve_device,
     save_calibration,
@@ -45,7 +45,6 @@ from wolfe.models.storage import (
 )
 from wolfe.seeding import seed_for
 
-LOSSES = {"one_hot": "cross_entropy", "codebook": "hinge", "multi_label": "binary_cross_entropy"}
 OUTPUTS = (WEIGHTS, DESCRIPTION, "metrics.json", "training.csv")
 _SPLITS = ("train", "validation", "test")
 # Images that a calibration is measured with: as many as an attack takes together if nothing else is said.
@@ -65,6 +64,9 @@ def train_model(
     calibrated: bool = False,
 ) -> None:
     """Trains a classifier, or takes the finished one from the store.
+
+    A batch that memory does not hold is learned in parts; `metrics.json` and `training.csv` then tell their size as
+    `micro_batch` (batch normalisation goes over a part, not over the batch).
 
     Writes `weights.safetensors`, `classifier.json`, `metrics.json`, `training.csv`, `calibration.json` where that is
     wanted, and `run.json` (checksums of the others, versions, seconds).
@@ -159,16 +161,18 @@ def _train(
     sets = {split: open_split(data_folder, split) for split in _SPLITS}
     shape, class_names = sets["train"].shape, sets["train"].class_names
     encoding = make_encoding(spec, len(class_names), sets["train"].task)
+    check_channels(name, weights, shape[0])
     kept = keeps_head(name, weights, encoding, class_names, as_it_is)
     feeds = {split: Feed(images) for split, images in sets.items() if split != "train" or not as_it_is}
     own_seed = seed_for(seed, "training", name)
-    network = without_weights(_complete(spec["network"], bottom, shape))
-    classifier = _fresh_classifier(network, encoding, shape, feeds.get("train"), bottom, weights, kept, own_seed)
+    network = without_weights(complete(spec["network"], bottom, shape))
+    classifier = fresh_classifier(network, encoding, shape, feeds.get("train"), bottom, weights, kept, own_seed)
     channels_side_by_side(classifier.to(device))
     log = EpochLog()
     if not as_it_is:
         learnt, sources = _to_learn(classifier, feeds, options)
-        learner = Learner(learnt, options, len(class_names), own_seed)
+        loss = training_loss(encoding, spec.get("loss"))
+        learner = Learner(learnt, options, len(class_names), own_seed, loss)
         log = fit(learner, sources["train"], sources["validation"], checkpoints, device, wants_quiet(quiet))
     classifier.to(device).eval()
     description = {
@@ -190,84 +194,6 @@ def _train(
     _write_metrics(folder, classifier, feeds, len(class_names), log, time.perf_counter() - started)
 
 
-def make_encoding(spec: dict[str, Any], classes: int, task: str) -> Encoding:
-    """The encoding of a study's entry.
-
-    Args:
-        spec: with `encoding` {kind: one_hot | multi_label | codebook, and for a codebook code: hadamard and its
-            length} and `loss`, the one that goes with it.
-        classes: number of classes or labels of the data set.
-        task: "single" or "multi".
-
-    Raises:
-        ValueError: an unknown kind, code or loss, or one that does not fit the data.
-    """
-    wanted = dict(spec["encoding"])
-    kind = wanted.get("kind")
-    if kind not in LOSSES:
-        raise ValueError(f"encoding: unknown kind {kind!r}; there are {', '.join(LOSSES)}")
-    if (kind == "multi_label") != (task == "multi"):
-        raise ValueError(f"encoding: {kind} does not fit a data set whose task is {task}-label")
-    loss = spec.get("loss", LOSSES[kind])
-    if loss != LOSSES[kind]:
-        raise ValueError(f"loss: {kind} is trained with {LOSSES[kind]}, got {loss!r}")
-    if kind == "one_hot":
-        return OneHot(classes)
-    if kind == "multi_label":
-        return MultiLabel(classes)
-    if wanted.get("code") != "hadamard" or "length" not in wanted:
-        raise ValueError(f"encoding: a codebook needs code: hadamard and its length, got {wanted}")
-    return Codebook(hadamard(wanted["length"], classes), wanted.get("activation", "tanh"))
-
-
-def _complete(network: dict[str, Any], bottom: Path | None, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """The network's entry with all that it takes to build it again from its own files.
-
-    Raises:
-        ValueError: there is a bottom and the network takes none, or the other way round, or its images differ.
-    """
-    if takes_bottom(network) != (bottom is not None):
-        name = network.get("name")
-        raise ValueError(
-            f"bottom: {name} takes no layers of a trained network"
-            if bottom
-            else f"bottom: {name} needs the folder of the trained network whose layers it uses"
-        )
-    if bottom is None:
-        return network
-    description = load_description(bottom)
-    if tuple(description["image_shape"]) != tuple(shape):
-        raise ValueError(f"bottom: {bottom} takes images of shape {description['image_shape']}, not {list(shape)}")
-    return with_backbone(network, description["network"])
-
-
-def _fresh_classifier(
-    network: dict[str, Any],
-    encoding: Encoding,
-    shape: tuple[int, int, int],
-    train: Feed | None,
-    bottom: Path | None,
-    weights: Weights | None,
-    kept: bool,
-    seed: int,
-) -> Classifier:
-    """The classifier before training; layers and normalisation are those of the bottom or the weights, if any."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(seed, "weights"))
-        net = build_network(network, shape[0], encoding.size, shape[1])
-    if weights is not None:
-        load_weights(net, weights, new_head=not kept)
-        return Classifier(net, encoding, weights.mean, weights.std)
-    if bottom is None:
-        assert train is not None
-        return Classifier(net, encoding, *train.statistics())
-    source = load_classifier(bottom)
-    copy = net.copy_bottom
-    assert callable(copy)
-    copy(source.net)
-    return Classifier(net, encoding, source.mean.flatten().tolist(), source.std.flatten().tolist())
-
-
 def _to_learn(
     classifier: Classifier, feeds: dict[str, Feed], options: TrainingOptions
 ) -> tuple[Classifier, Mapping[str, Batches]]:
@@ -285,10 +211,12 @@ def _write_metrics(
     scores = {split: evaluate(classifier, feeds[split], classes) for split in ("validation", "test")}
     main = f"validation_{'mAP' if classifier.encoding.multi_label else 'accuracy'}"
     best = max(log.rows, key=lambda row: (row[main], -row["validation_loss"]), default={"epoch": 0})
+    parts = [int(row["micro_batch"]) for row in log.rows if "micro_batch" in row]
     metrics = {
         **scores,
         "epochs": len(log.rows),
         "best_epoch": best["epoch"],
+        **({"micro_batch": min(parts)} if parts else {}),
         "parameters": count_parameters(classifier),
         "counts": {split: len(feed) for split, feed in feeds.items()},
         "seconds": round(seconds, 2),

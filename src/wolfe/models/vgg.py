@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
+
+from wolfe.models.pretrained import load_state
 
 # Output channels of each convolution at full width; "pool" halves height and width.
 PLAN: tuple[int | str, ...] = (
@@ -14,6 +18,8 @@ DENSE = 4096
 # Items of the plan up to the second pooling, the part that an ECOC ensemble shares.
 BOTTOM = 6
 SHRINKING = 32
+# Places of the two hidden layers among the dense ones.
+_HIDDEN = (1, 4)
 # Standard deviation of the output layer's first weights, as in the paper: training starts with logits near 0.
 FIRST_LOGITS = 0.01
 
@@ -111,9 +117,38 @@ class VGG16(nn.Module):
         logits: Tensor = self.dense(self.features(x))
         return logits
 
+    def adopt(self, tensors: Mapping[str, Tensor], new_head: bool) -> None:
+        """Takes torchvision's tensors of the same network.
+
+        Hidden dense layers know the places of an image, so they are taken for images of the published size alone;
+        for others all dense layers stay as they are.
+
+        Args:
+            tensors: of torchvision's vgg16, or vgg16_bn with `batch_norm`.
+            new_head: the last layer stays as it is too.
+
+        Raises:
+            ValueError: they do not fit.
+        """
+        found, own = own_names(tensors), self.state_dict()
+        first, last = f"dense.{_HIDDEN[0]}.weight", f"dense.{_HIDDEN[1] + 3}."
+        same_places = first in found and found[first].shape == own[first].shape
+        fresh = () if not new_head else (last,) if same_places else ("dense.",)
+        state = {key: value for key, value in found.items() if not key.startswith(fresh)}
+        load_state(self, state | {key: value for key, value in own.items() if key.startswith(fresh)})
+
     def bottom(self) -> nn.Sequential:
         """The layers up to the second pooling (the same modules, not copies)."""
         return nn.Sequential(*list(self.features)[: bottom_length(self.features)])
+
+
+def own_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Torchvision's tensors by the names that they have here, where flattening is a layer of the dense ones."""
+    found = {}
+    for key, value in tensors.items():
+        part, place, name = key.split(".") if key.count(".") == 2 else ("", "", key)
+        found[f"dense.{int(place) + 1}.{name}" if part == "classifier" else key] = value
+    return found
 
 
 def bottom_length(features: nn.Sequential) -> int:

@@ -9,13 +9,11 @@ from typing import Any
 
 from wolfe.study.derived_references import check_derived, is_of_attacks
 from wolfe.study.errors import StudyError, allowed, check_name
+from wolfe.study.model_checks import check_model
 from wolfe.study.published_rows import check_published_row, published_lines
 from wolfe.study.rows import canonical, label_of, parameters_of
-from wolfe.study.sources import check_source, classes_of, image_shape, images_to_attack, is_multi_label
+from wolfe.study.sources import check_source, classes_of, images_to_attack
 
-_LOSSES = {"one_hot": "cross_entropy", "codebook": "hinge", "multi_label": "binary_cross_entropy"}
-# The networks that use layers of a trained one, and the networks that may have those.
-_BOTTOMS = {"vgg16_ensemble": ("vgg16",), "frozen_features": ("vgg16", "inception_v3", "timm")}
 SERVES = {
     "over_optimised": ("one_hot",),
     "multi_class_optimised": ("one_hot",),
@@ -44,68 +42,12 @@ def check_references(document: Mapping[str, Any], published: Path) -> None:
         if dataset.get("single_label") and dataset.get("hierarchy"):
             raise StudyError(f"datasets.{name}.hierarchy: does not go with single_label, which allows one label each")
     for name, model in document["models"].items():
-        _check_model(f"models.{name}", model, document)
+        check_model(f"models.{name}", model, document)
     for name, table in document["tables"].items():
         if is_of_attacks(table):
             _check_table(f"tables.{name}", table, document, published)
     check_derived(document)
     _check_budgets("limits.budgets", document.get("limits", {}).get("budgets", []))
-
-
-def _check_model(place: str, model: Mapping[str, Any], document: Mapping[str, Any]) -> None:
-    check_name(f"{place}.dataset", "dataset", model["dataset"], document["datasets"])
-    _check_bottom(place, model, document)
-    network = model["network"]
-    if model["training"]["epochs"] == 0 and not (network.get("weights") or network.get("pretrained")):
-        raise StudyError(
-            f"{place}.training.epochs: 0 takes published weights as they are; {network['name']} has none here"
-        )
-    kind = model["encoding"]["kind"]
-    if model["loss"] != _LOSSES[kind]:
-        raise StudyError(f"{place}.loss: {model['loss']!r} does not fit a {kind} encoding; allowed: {_LOSSES[kind]}")
-    dataset = document["datasets"][model["dataset"]]
-    _check_size(place, model, dataset)
-    length, classes = model["encoding"].get("length", 0), classes_of(dataset)
-    if kind == "codebook" and (length < classes or length & (length - 1)):
-        raise StudyError(
-            f"{place}.encoding.length: must be a power of two and at least {classes} (the classes), not {length}"
-        )
-    if (kind == "multi_label") != is_multi_label(dataset):
-        choices = ["multi_label"] if is_multi_label(dataset) else ["one_hot", "codebook"]
-        images = f"{dataset['source']} images"
-        raise StudyError(f"{place}.encoding.kind: {kind!r} does not fit the {images}; {allowed(kind, choices)}")
-
-
-def _check_bottom(place: str, model: Mapping[str, Any], document: Mapping[str, Any]) -> None:
-    network = model["network"]["name"]
-    if network not in _BOTTOMS:
-        if "bottom" in model:
-            raise StudyError(f"{place}.bottom: only a {' or '.join(_BOTTOMS)} has one, not {network}")
-        return
-    fits = _BOTTOMS[network]
-    if "bottom" not in model:
-        raise StudyError(f"{place}: 'bottom' is missing: {network} uses the layers of a trained {' or '.join(fits)}")
-    fitting = {key: entry for key, entry in document["models"].items() if entry["network"]["name"] in fits}
-    check_name(f"{place}.bottom", f"{' or '.join(fits)} model", model["bottom"], fitting)
-    own, other = (document["datasets"].get(name) for name in (model["dataset"], fitting[model["bottom"]]["dataset"]))
-    if other and image_shape(own) != image_shape(other):
-        raise StudyError(f"{place}.bottom: {model['bottom']} takes images of another shape than {model['dataset']}")
-
-
-def _check_size(place: str, model: Mapping[str, Any], dataset: Mapping[str, Any]) -> None:
-    network, (_, size) = model["network"], image_shape(dataset)
-    needed = ""
-    if network["name"].startswith("vgg16") and size % 32:
-        needed = "a multiple of 32"
-    elif network["name"] == "alexnet" and size < (29 if network.get("small_images") else 63):
-        needed = "at least 63, or 29 with small_images"
-    elif network["name"] == "inception_v3" and size < (29 if network.get("small_images") else 75):
-        needed = "at least 75, or 29 with small_images"
-    if needed:
-        raise StudyError(
-            f"{place}.network.name: {network['name']} halves an image five times; the size of dataset "
-            f"{model['dataset']} must be {needed}, not {size}"
-        )
 
 
 def _check_table(place: str, table: Mapping[str, Any], document: Mapping[str, Any], published: Path) -> None:
