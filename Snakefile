@@ -20,6 +20,8 @@ from wolfe.fingerprint import code_fingerprint
 from wolfe.study import Study, StudyError, candidate_slugs, rule_graph, transfer_runs
 from wolfe.study.experiments import CHARTS
 from wolfe.study.needs import chart_files, experiment_files, table_files, table_folder
+from wolfe.study.resources import growing
+from wolfe.study.roots import fetches
 
 # A `configfile:` is merged with what --configfile names: it is there for those who name nothing.
 if not workflow.overwrite_configfiles:

@@ -290,9 +290,14 @@ def report(
 
 @app.command("validate")
 @_one_line_errors
-def validate(study: Annotated[Path, typer.Argument(help="A study, e.g. config/embedded.yaml.")]) -> None:
+def validate(
+    study: Annotated[
+        list[Path],
+        typer.Argument(help="A study, e.g. config/embedded.yaml; of several files each adds to those before it."),
+    ],
+) -> None:
     """Checks a study and says what it would run."""
-    plan = load_study(study)
+    plan = load_study(*study)
     typer.echo(f"{plan.name}: valid ({len(plan.datasets)} data sets, {len(plan.models)} models)")
     for name, entry in plan.tables.items():
         typer.echo(f"  table {name}: {_summary(entry)}")

@@ -137,3 +137,34 @@ def test_the_slurm_profile_says_what_a_cluster_needs() -> None:
     assert profile["slurm-status-command"] == "squeue"
     assert {"slurm_account", "slurm_partition", "mem_mb", "runtime"} <= set(profile["default-resources"])
     assert profile["default-resources"]["mem_mb"] >= 500
+
+
+def test_the_published_scale_is_planned_whole_with_what_its_jobs_ask_for(tmp_path: Path) -> None:
+    study = ROOT / "config" / "paper.yaml"
+    config = ("--config", "data_root=images", "weights_root=weights")
+    run = snakemake(tmp_path, "--dry-run", "--printshellcmds", *config, study=study)
+    assert run.code == 0, run.text
+    tables = yaml.safe_load(study.read_text())["tables"]
+    assert run.planned["table"] == len(tables)
+    planned = {name.removeprefix("attack_") for name in run.planned if name.startswith("attack_")}
+    attacked = {name for name, table in tables.items() if table.get("kind", "attacks") == "attacks"}
+    assert attacked <= planned
+    for said in ("images/coco", "images/voc2012", "images/imagenet21k", "weights_root", "HF_HUB_OFFLINE=1"):
+        assert said in run.text
+
+
+def test_what_must_be_fetched_may_be_fetched(tmp_path: Path) -> None:
+    study = ROOT / "config" / "paper.yaml"
+    run = snakemake(tmp_path, "--dry-run", "--printshellcmds", "table_jma_05", study=study)
+    assert run.code == 0, run.text
+    assert "HF_HUB_OFFLINE" not in run.text
+
+
+def test_a_second_file_adds_to_the_first(tmp_path: Path) -> None:
+    config = ROOT / "config"
+    run = snakemake(
+        tmp_path, "--dry-run", "--configfile", str(config / "real.yaml"), str(config / "real_narrow.yaml"), study=None
+    )
+    assert run.code == 0, run.text
+    assert run.planned["train"] == 6
+    assert "results/real_narrow/report.html" in run.text

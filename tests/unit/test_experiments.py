@@ -247,6 +247,50 @@ def test_shards_give_the_same_images(study, tmp_path):
     assert np.abs(results[0] - results[1]).max() < 5e-3
 
 
+def test_a_row_may_attack_the_first_images_only(study, tmp_path):
+    file, frame = targets(study, "digits", {"rule": "other_class"}, "first")
+    run(study, "digits", [JMA_ROW, {**JMA_ROW, "slug": "some", "images": 3}], file, tmp_path)
+    whole, some = (pd.read_parquet(tmp_path / name / "records.parquet") for name in ("jma", "some"))
+    assert some.image_id.tolist() == frame.image_id[:3].tolist()
+    assert np.array_equal(some.success, whole.success[:3])
+    assert len(load_file(tmp_path / "some" / "adversarials.safetensors")["adversarials"]) == 3
+    assert read_json(tmp_path / "some" / "run.json")["images"] == 3
+
+
+def test_a_batch_that_does_not_fit_is_halved(study, tmp_path, monkeypatch):
+    """The same images come out, and the records say how many were together."""
+    file, _ = targets(study, "digits", {"rule": "other_class"}, "memory")
+    run(study, "digits", [JMA_ROW], file, tmp_path / "all")
+    attack = attack_run.build({"attack": "jma", **JMA_ROW["parameters"]})
+    whole = type(attack).__call__
+
+    def with_little_memory(self, classifier, images, aims, *, context, progress, batch_size):
+        if batch_size > 1:
+            raise torch.OutOfMemoryError("no room for two")
+        return whole(self, classifier, images, aims, context=context, progress=progress, batch_size=batch_size)
+
+    monkeypatch.setattr(type(attack), "__call__", with_little_memory)
+    with pytest.warns(UserWarning, match=r"no room for two.*goes on with 1 at a time"):
+        run(study, "digits", [JMA_ROW], file, tmp_path / "one")
+    records = {name: pd.read_parquet(tmp_path / name / "jma" / "records.parquet") for name in ("all", "one")}
+    assert records["one"].batch_size.tolist() == [1] * 5
+    assert records["one"].image_id.tolist() == records["all"].image_id.tolist()
+    images = [load_file(tmp_path / name / "jma" / "adversarials.safetensors")["adversarials"] for name in records]
+    np.testing.assert_allclose(*images, atol=1e-4)
+
+
+def test_an_image_that_does_not_fit_alone_ends_the_run(study, tmp_path, monkeypatch):
+    file, _ = targets(study, "digits", {"rule": "other_class"}, "no_memory")
+
+    def without_memory(self, classifier, images, aims, *, context, progress, batch_size):
+        raise torch.OutOfMemoryError("no room at all")
+
+    attack = attack_run.build({"attack": "jma", **JMA_ROW["parameters"]})
+    monkeypatch.setattr(type(attack), "__call__", without_memory)
+    with pytest.warns(UserWarning), pytest.raises(MemoryError, match=r"one at a time does not fit.*no room at all"):
+        run(study, "digits", [JMA_ROW], file, tmp_path)
+
+
 def test_the_same_run_gives_the_same_bytes(study, tmp_path):
     file, _ = targets(study, "digits", {"rule": "other_class"}, "bytes")
     for name in ("a", "b"):

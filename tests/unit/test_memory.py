@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from wolfe.linear import Linearisation, lazy_least_norm
+from wolfe.linear.memory import in_memory
 from wolfe.region import ClassRegion
 
 IMAGES, PIXELS, FEATURES, FEW = 4, 256, 64, 500
@@ -103,3 +104,45 @@ def test_peak_memory_of_a_lazy_solve_grows_by_a_few_logits_for_every_class(class
     logits = (classes - FEW) * IMAGES * 4
     assert more_lazy - lazy <= 2 * 10 * logits
     assert more_whole - whole >= PIXELS * logits
+
+
+def test_work_is_tried_with_half_as_much_until_it_fits():
+    seen = []
+
+    def work(size):
+        seen.append(size)
+        if size > 3:
+            raise torch.OutOfMemoryError("full")
+        return size * 10
+
+    with pytest.warns(UserWarning, match="goes on with"):
+        assert in_memory(work, 13) == 30
+    assert seen == [13, 6, 3]
+
+
+def test_other_errors_are_not_tried_again():
+    seen = []
+
+    def work(size):
+        seen.append(size)
+        raise RuntimeError("shapes differ")
+
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        in_memory(work, 8)
+    assert seen == [8]
+
+
+def test_what_failed_lets_go_of_its_memory_before_the_next_try():
+    kept = []
+
+    def work(size):
+        large = torch.zeros(size)
+        assert all(reference() is None for reference in kept)
+        kept.append(weakref.ref(large))
+        if size > 1:
+            raise MemoryError
+        return size
+
+    with pytest.warns(UserWarning):
+        assert in_memory(work, 4) == 1
+    assert len(kept) == 3

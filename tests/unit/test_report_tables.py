@@ -313,3 +313,53 @@ def test_a_rule_with_parameters_in_words():
     assert words.target_rule({"targets": "flip_bits_10", "rule": rule}) == "the true labels with 10 flipped at random"
     any_image = {"targets": "flip_bits_10_any", "rule": {**rule, "only_correct": False}}
     assert words.target_rule(any_image) == "the predicted labels with 10 flipped at random"
+
+
+@pytest.fixture
+def some_images(tmp_path):
+    """A table whose rival attacked the first 3 of 8 images."""
+    spec = study.table_spec()
+    spec["rows"] = [
+        study.row("jma-a", "jma", "JMA (0.05, 200)"),
+        study.row("lots", "lots", "LOTS", images=3),
+    ]
+    study.write_records(tmp_path / "jma-a", [{"success": index < 6, "l2": 1.0 + index} for index in range(8)])
+    study.write_records(tmp_path / "lots", [{"l2": 3.0}] * 3)
+    return spec, tmp_path
+
+
+def test_rows_with_fewer_images_say_how_many(some_images, tmp_path):
+    spec, attacks = some_images
+    write_table(spec, attacks, None, tmp_path / "table")
+    text = (tmp_path / "table.md").read_text()
+    assert "8 correctly classified test images, the same with the same targets in every row, of which some" in text
+    assert "Ours: images" in text
+    assert read_table(tmp_path / "table.csv")["images"].tolist() == [8, 3]
+    spec["rows"] = spec["rows"][:1]
+    write_table(spec, attacks, None, tmp_path / "alone")
+    assert "Ours: images" not in (tmp_path / "alone.md").read_text()
+
+
+def test_rows_are_compared_on_the_images_that_both_have(some_images):
+    spec, attacks = some_images
+    results = read_rows(spec, attacks)
+    says = findings(summarise(spec, results), results)
+    assert "both are counted on those alone" in says[0]
+    assert "ASR 1.00 [0.44, 1.00] against 1.00 [0.44, 1.00] for JMA" in says[1]
+    assert "median L2 over its own successes 3.00 against 2.00" in says[1], "of images 1 to 3 alone"
+
+
+def test_rows_with_fewer_images_than_they_should_have_are_refused(some_images):
+    spec, attacks = some_images
+    for images in (None, 4, 2):
+        spec["rows"][1]["images"] = images
+        with pytest.raises(ValueError, match=r"lots/records.parquet is not about the same images"):
+            read_rows(spec, attacks)
+
+
+def test_bounded_iterations_and_images_stand_in_the_caption():
+    rule = {"attacks": ["lots"], "maximum_search_steps": 3, "maximum_iterations": 1000, "images": 20}
+    assert words.budget([rule]) == (
+        "Budget of LOTS: at most 3 search steps are made, at most 1,000 iterations are made in all and only the first "
+        "20 images are attacked."
+    )

@@ -30,8 +30,8 @@ for batch in STUDY.batches:
             "../../envs/attacks.yaml"
         threads: all_cores
         resources:
-            mem_mb=5000,
-            runtime=1440,
+            mem_mb=asks("attack", "mem_mb"),
+            runtime=asks("attack", "runtime"),
             gpu=GPUS,
         params:
             rows=lambda wildcards, rows=as_json(batch.rows): rows,

@@ -12,7 +12,8 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MPLBACKEND": "agg",
-    "HF_HUB_OFFLINE": "1",
+    # Nothing asks a hub for anything unless the study's files are to be fetched.
+    **({} if fetches({"datasets": STUDY.datasets, "models": STUDY.models}) else {"HF_HUB_OFFLINE": "1"}),
 }
 EXPORTS = [f"{name}={shlex.quote(value)}" for name, value in ENVIRONMENT.items()]
 if not workflow.deployment_settings.deployment_method:
@@ -32,6 +33,11 @@ def all_cores(wildcards):
     Snakemake passes the number on to the job as OMP_NUM_THREADS.
     """
     return LIMITS["threads"] or workflow.cores
+
+
+def asks(stage, resource):
+    """What a job of a stage asks a cluster for; it grows with each attempt."""
+    return growing(LIMITS, stage, resource)
 
 
 def bottom_of(wildcards):

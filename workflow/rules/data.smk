@@ -12,9 +12,10 @@ rule dataset:
     priority: 20
     conda:
         "../../envs/data.yaml"
+    threads: all_cores
     resources:
-        mem_mb=3000,
-        runtime=30,
+        mem_mb=asks("dataset", "mem_mb"),
+        runtime=asks("dataset", "runtime"),
     params:
         spec=lambda wildcards: as_json(STUDY.datasets[wildcards.dataset]),
         folder=lambda wildcards, output: os.path.dirname(output.card),

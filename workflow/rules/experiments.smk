@@ -16,8 +16,8 @@ rule experiment:
         "../../envs/models.yaml"
     threads: all_cores
     resources:
-        mem_mb=6000,
-        runtime=1440,
+        mem_mb=asks("experiment", "mem_mb"),
+        runtime=asks("experiment", "runtime"),
         gpu=GPUS,
     params:
         spec=lambda wildcards: as_json(STUDY.experiments[wildcards.experiment]),
@@ -50,8 +50,8 @@ rule chart:
     conda:
         "../../envs/report.yaml"
     resources:
-        mem_mb=2500,
-        runtime=15,
+        mem_mb=asks("figure", "mem_mb"),
+        runtime=asks("figure", "runtime"),
     params:
         spec=lambda wildcards: json.dumps(STUDY.figures[wildcards.figure]),
         results=lambda wildcards, output: os.path.dirname(os.path.dirname(output.png)),

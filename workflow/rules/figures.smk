@@ -18,8 +18,8 @@ rule figure:
     conda:
         "../../envs/report.yaml"
     resources:
-        mem_mb=2500,
-        runtime=15,
+        mem_mb=asks("figure", "mem_mb"),
+        runtime=asks("figure", "runtime"),
     params:
         spec=lambda wildcards: json.dumps(STUDY.figures[wildcards.figure]),
         results=lambda wildcards, output: os.path.dirname(os.path.dirname(output.png)),
@@ -46,8 +46,8 @@ rule geometry:
         "../../envs/attacks.yaml"
     threads: all_cores
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=asks("geometry", "mem_mb"),
+        runtime=asks("geometry", "runtime"),
         gpu=GPUS,
     params:
         spec=lambda wildcards: json.dumps(STUDY.figures[wildcards.figure]),
@@ -79,8 +79,8 @@ rule geometry_figure:
     conda:
         "../../envs/report.yaml"
     resources:
-        mem_mb=2500,
-        runtime=15,
+        mem_mb=asks("figure", "mem_mb"),
+        runtime=asks("figure", "runtime"),
     params:
         spec=lambda wildcards: json.dumps(STUDY.figures[wildcards.figure]),
         stem=lambda wildcards, output: os.path.splitext(output.png)[0],

@@ -22,8 +22,8 @@ rule train:
         "../../envs/models.yaml"
     threads: all_cores
     resources:
-        mem_mb=5000,
-        runtime=240,
+        mem_mb=asks("train", "mem_mb"),
+        runtime=asks("train", "runtime"),
         gpu=GPUS,
     params:
         spec=lambda wildcards: as_json(STUDY.models[wildcards.model]),
@@ -57,8 +57,8 @@ rule targets:
     conda:
         "../../envs/models.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=asks("targets", "mem_mb"),
+        runtime=asks("targets", "runtime"),
         gpu=GPUS,
     params:
         spec=lambda wildcards: as_json(STUDY.targets[wildcards.model, wildcards.rule]),

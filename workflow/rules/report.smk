@@ -54,8 +54,8 @@ rule report:
     conda:
         "../../envs/report.yaml"
     resources:
-        mem_mb=1500,
-        runtime=15,
+        mem_mb=asks("report", "mem_mb"),
+        runtime=asks("report", "runtime"),
     params:
         results=lambda wildcards, output: os.path.dirname(output[0]),
         code=code_fingerprint("wolfe.report.page"),

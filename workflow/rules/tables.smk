@@ -18,8 +18,8 @@ rule table:
     conda:
         "../../envs/report.yaml"
     resources:
-        mem_mb=1500,
-        runtime=15,
+        mem_mb=asks("table", "mem_mb"),
+        runtime=asks("table", "runtime"),
     params:
         spec=lambda wildcards: json.dumps(STUDY.tables[wildcards.table]),
         attacks=attacks_folder,

@@ -16,8 +16,8 @@ rule transfer:
         "../../envs/attacks.yaml"
     threads: all_cores
     resources:
-        mem_mb=5000,
-        runtime=240,
+        mem_mb=asks("transfer", "mem_mb"),
+        runtime=asks("transfer", "runtime"),
         gpu=GPUS,
     params:
         runs=lambda wildcards, input: [os.path.dirname(file) for file in input.runs],
@@ -50,8 +50,8 @@ rule transfer_figure:
     conda:
         "../../envs/report.yaml"
     resources:
-        mem_mb=2500,
-        runtime=15,
+        mem_mb=asks("figure", "mem_mb"),
+        runtime=asks("figure", "runtime"),
     params:
         spec=lambda wildcards: json.dumps(STUDY.figures[wildcards.figure]),
         results=lambda wildcards, output: os.path.dirname(os.path.dirname(output.png)),

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from wolfe import __version__
 from wolfe.attacks import Attack, Context, build
-from wolfe.classifier import Classifier
+from wolfe.classifier import Classifier, ready_for_attack
 from wolfe.data.image_set import ImageSet, open_split
 from wolfe.experiments.records import make_records
 from wolfe.experiments.references import References
@@ -30,11 +30,14 @@ from wolfe.experiments.targets import read_targets
 from wolfe.experiments.trace import JacobianTrace
 from wolfe.files import atomic_path, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
+from wolfe.linear.memory import in_memory
 from wolfe.models.folding import for_attack
 from wolfe.models.storage import CALIBRATION, load_classifier
 
 RECORDS, ADVERSARIALS, RUN = "records.parquet", "adversarials.safetensors", "run.json"
 TRACE = "trace.parquet"
+# Rows of the Jacobian that are worked out before the clock counts.
+_WARM_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,16 @@ def run_attacks(
         model: folder of a trained model.
         targets: parquet file of images and targets.
         data: folder of the data set.
-        rows: each {"slug", "attack", "parameters"}, and "trace" where what is observed at every step is to be kept
-            (`trace.parquet`): "jacobian" for its rank, "steps" for what an attack along a gradient goes through;
-            results go to `out/slug/`.
+        rows: each {"slug", "attack", "parameters"}, "images" where only the first so many are attacked, and "trace"
+            where what is observed at every step is to be kept (`trace.parquet`): "jacobian" for its rank, "steps" for
+            what an attack along a gradient goes through; results go to `out/slug/`.
         out: folder of the runs.
         store: folder of finished shards.
         seed: the study's.
         device: "cpu" or "cuda".
         shard_size: images in a shard.
-        batch_size: images attacked together; in a larger shard waiting images follow finished ones.
+        batch_size: images attacked together; in a larger shard waiting images follow finished ones. Where the device's
+            memory does not hold so many, half as many are tried, and so on; the records say how many it were.
         quiet: no progress bar; None: only where there is no terminal.
         time_limit: seconds that an attack may take on an image, for rows that set none themselves.
 
@@ -139,19 +143,35 @@ def _checksum(path: Path) -> str | None:
 def _warm_up(bench: _Bench) -> None:
     """One pass before the clock counts: libraries choose their kernels at the first call."""
     images = bench.test.images(range(min(bench.batch_size, len(bench.test)))).to(bench.classifier.device)
-    bench.classifier.logits_and_jacobian(images)
+
+    def some_rows(size: int) -> None:
+        outputs = bench.classifier.encoding.size
+        weights = images.new_zeros(size, min(_WARM_ROWS, outputs), outputs)
+        bench.classifier.linearise(images[:size]).rows(weights)
+
+    with ready_for_attack(bench.classifier):
+        in_memory(some_rows, len(images))
 
 
 def _run_row(bench: _Bench, row: dict[str, Any], attack: Attack, folder: Path, store: Store, shard_size: int) -> None:
     code = code_fingerprint(type(attack).__module__, "wolfe.experiments.attack_run")
     parameters = {**row["parameters"], "time_limit": attack.time_limit}
     trace = row.get("trace")
+    # Shards of other sizes are other pieces of work; all images are what is usual.
+    fewer = {"images": row["images"]} if row.get("images") else {}
     key = store.key(
-        attack=row["attack"], parameters=parameters, trace=trace, shard=shard_size, code=code, **bench.depends_on
+        attack=row["attack"],
+        parameters=parameters,
+        trace=trace,
+        shard=shard_size,
+        code=code,
+        **fewer,
+        **bench.depends_on,
     )
-    shards = [bench.targets[i : i + shard_size] for i in range(0, len(bench.targets), shard_size)]
+    targets = bench.targets[: row.get("images")]
+    shards = [targets[i : i + shard_size] for i in range(0, len(targets), shard_size)]
     pieces = []
-    with tqdm(total=len(bench.targets), desc=row["slug"], unit="image", disable=bench.quiet) as bar:
+    with tqdm(total=len(targets), desc=row["slug"], unit="image", disable=bench.quiet) as bar:
         for number, shard in enumerate(shards):
             make = _shard_maker(bench, attack, shard, trace, bar)
             piece, made = store.piece(key, f"shard-{number:04d}", make)
@@ -168,8 +188,12 @@ def _shard_maker(
 ) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         """Attacks the images of the shard and fills the folder."""
-        observer = _observer(bench, shard, trace)
-        frame, adversarials = _attack_shard(bench, attack, shard, observer, _Finished(bar))
+
+        def attacked(batch_size: int) -> tuple[pd.DataFrame, np.ndarray, JacobianTrace | StepTrace | None]:
+            observer = _observer(bench, shard, trace)
+            return *_attack_shard(bench, attack, shard, observer, _Finished(bar), batch_size), observer
+
+        frame, adversarials, observer = in_memory(attacked, bench.batch_size)
         frame.to_parquet(folder / RECORDS, index=False)
         save_file({"adversarials": adversarials}, folder / ADVERSARIALS)
         if observer:
@@ -221,6 +245,7 @@ def _attack_shard(
     shard: pd.DataFrame,
     observer: JacobianTrace | StepTrace | None,
     progress: _Finished,
+    size: int,
 ) -> tuple[pd.DataFrame, np.ndarray]:
     image_ids = shard["image_id"].tolist()
     images = _pictures(bench, image_ids)
@@ -237,7 +262,6 @@ def _attack_shard(
         observer=observer,
         label_graph=bench.test.label_graph,
     )
-    size = bench.batch_size
     result = attack(bench.classifier, images, targets, context=context, progress=progress, batch_size=size)
     frame = make_records(bench.classifier, image_ids, images, labels, targets, result, bench.test.label_graph, size)
     return frame, result.adversarials.cpu().numpy()

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import warnings
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
+
+_Result = TypeVar("_Result")
 
 # The share of the free memory that rows may take: the estimate of a row is rough, and memory comes in blocks.
 _SHARE = 0.8
@@ -36,3 +42,31 @@ def rows_that_fit(row: int, device: torch.device) -> int:
     # What torch holds for tensors to come is as good as free.
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return max(1, int(_SHARE * free) // row)
+
+
+def in_memory(work: Callable[[int], _Result], size: int) -> _Result:
+    """What some work gives with as many things at a time as the memory holds.
+
+    Args:
+        work: takes how many things it may have in memory together; tried again from its beginning with half as many
+            when memory is used up.
+        size: how many at first, at least 1.
+
+    Raises:
+        MemoryError: even one at a time does not fit.
+    """
+    while True:
+        try:
+            return work(size)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if size <= 1:
+                raise MemoryError(f"one at a time does not fit into memory either ({error})") from error
+            said = (str(error).splitlines() or [type(error).__name__])[0]
+        # Outside of the handler: the error holds on to everything that the work had in memory.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        size //= 2
+        warnings.warn(f"memory is used up ({said}): goes on with {size} at a time", stacklevel=2)

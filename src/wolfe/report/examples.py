@@ -186,12 +186,13 @@ def _slugs(groups: list[list[Mapping[str, Any]]]) -> list[str]:
 
 
 def _by_successes(groups: list[list[Mapping[str, Any]]], results: Mapping[str, RowRecords]) -> list[str]:
-    """The images, those first on which most groups hold a success."""
+    """The images that every row has, those first on which most groups hold a success."""
     counts: dict[str, int] = {}
+    everywhere = set.intersection(*({str(name) for name in result.records["image_id"]} for result in results.values()))
     for group in groups:
         frames = [results[row["slug"]].records for row in group]
         won = {str(name) for frame in frames for name in frame.loc[frame["success"].astype(bool), "image_id"]}
-        for name in {str(name) for frame in frames for name in frame["image_id"]}:
+        for name in everywhere:
             counts[name] = counts.get(name, 0) + (name in won)
     return sorted(counts, key=lambda name: (-counts[name], name))
 

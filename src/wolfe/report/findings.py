@@ -13,12 +13,14 @@ from scipy.stats import binomtest
 
 from wolfe.names import attack_name
 from wolfe.report.records import RowRecords
+from wolfe.report.summary import summarise_records
 from wolfe.report.words import fixed, proportion, significant
 
 REFERENCE = "jma"
 """The attack that the others are compared with."""
 REFINED = "jma_refined"
 """Its sibling, which is no rival."""
+_ON_SHARED = " Where a row has fewer images, both are counted on those alone."
 LEVEL = 0.05
 """A difference is called one when an exact two-sided sign test on the paired images gives a smaller p."""
 
@@ -48,6 +50,7 @@ def findings(table: pd.DataFrame, results: Mapping[str, RowRecords]) -> list[str
         f"{opening}{reference['label']}, the JMA row with the highest ASR (of equals, the smallest median L2), "
         f"against each rival's best row whose budget was not cut. With {reference['images']} images only large "
         "differences can be told from chance; p is from an exact two-sided sign test."
+        + (_ON_SHARED if (table["images"] < table["images"].max()).any() else "")
     ]
     for rival in rivals:
         line = representative(table, rival)
@@ -55,8 +58,22 @@ def findings(table: pd.DataFrame, results: Mapping[str, RowRecords]) -> list[str
             paragraphs.append(f"{attack_name(rival)}: every row ran with a cut budget, so nothing is concluded.")
         else:
             pair = (results[reference["slug"]].records, results[line["slug"]].records)
-            paragraphs.append(_comparison(reference, line, *pair))
+            paragraphs.append(_comparison(*_on_shared(reference, line, *pair)))
     return paragraphs
+
+
+def _on_shared(
+    ours: pd.Series, rival: pd.Series, our_records: pd.DataFrame, records: pd.DataFrame
+) -> tuple[pd.Series, pd.Series, pd.DataFrame, pd.DataFrame]:
+    """Two rows and their records on the images that both have attacked; as they are where these are all."""
+    if set(our_records["image_id"]) == set(records["image_id"]):
+        return ours, rival, our_records, records
+    shared = [
+        frame[frame["image_id"].isin(other["image_id"])]
+        for frame, other in ((our_records, records), (records, our_records))
+    ]
+    rows = [pd.Series({**row, **summarise_records(frame)}) for row, frame in zip((ours, rival), shared, strict=True)]
+    return rows[0], rows[1], shared[0], shared[1]
 
 
 def representative(table: pd.DataFrame, attack: str, comparable_only: bool = True) -> pd.Series | None:

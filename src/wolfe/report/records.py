@@ -171,14 +171,17 @@ def read_rows(spec: Mapping[str, Any], attacks: Path) -> dict[str, RowRecords]:
 
     Raises:
         FileNotFoundError: a row has not been run.
-        ValueError: a file is damaged, the table has no rows, or two rows differ in images or targets.
+        ValueError: a file is damaged, the table has no rows, two rows differ in images or targets, or one that is to
+            attack only some of the images (`images`) has others.
     """
     results = {row["slug"]: read_row(Path(attacks) / row["slug"]) for row in spec["rows"]}
     if not results:
         raise ValueError(f"table {spec.get('name')!r} has no rows: name at least one attack")
-    first, *others = results.values()
-    for other in others:
-        if _plan(other.records) != _plan(first.records):
+    images = {row["slug"]: row.get("images") for row in spec["rows"]}
+    first = max(results.values(), key=lambda result: len(result.records))
+    plan = list(_plan(first.records).items())
+    for slug, other in results.items():
+        if list(_plan(other.records).items()) != plan[: images[slug]]:
             raise ValueError(
                 f"{other.folder / 'records.parquet'} is not about the same images and targets as "
                 f"{first.folder / 'records.parquet'}: rows of one table must share them, run them again"

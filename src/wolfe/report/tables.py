@@ -75,13 +75,14 @@ def read_table(path: Path) -> pd.DataFrame:
 def columns(table: pd.DataFrame) -> list[Column]:
     """The columns that a reader of this table needs: some only where there is anything to say.
 
-    Bit success stands in tables of label vectors, `consistent` where labels have a hierarchy, and of the published
-    numbers those that were printed.
+    The number of images stands where rows differ in it, bit success in tables of label vectors, `consistent` where
+    labels have a hierarchy, and of the published numbers those that were printed.
 
     Args:
         table: the full table.
     """
     chosen = [
+        Column(OURS, "images", lambda row: fixed(row["images"], 0)),
         Column(OURS, "ASR [95 %]", lambda row: proportion(row["asr"], row["asr_95_low"], row["asr_95_high"])),
         Column(OURS, "bASR", lambda row: fixed(row["basr"], 4)),
         Column(OURS, "consistent", lambda row: fixed(row["consistent"])),
@@ -94,6 +95,7 @@ def columns(table: pd.DataFrame) -> list[Column]:
         Column(OURS, "ASR 8-bit", lambda row: fixed(row["asr_8bit"])),
     ]
     absent = set() if table["multi_label"].any() else {"bASR"}
+    absent |= set() if (table["images"] < table["images"].max()).any() else {"images"}
     absent |= set() if table["consistent"].notna().any() else {"consistent"}
     chosen = [column for column in chosen if column.header not in absent]
     headers = {"asr": "ASR", "basr": "bASR", "mse": "MSE", "ssim": "SSIM", "n_it": "n_it", "time_s": "time [s]"}

@@ -141,7 +141,11 @@ def _budget(rule: Mapping[str, Any]) -> str:
         parts.append(f"the published iterations are cut to {share(scale)} of their number{never_under}")
     if rule.get("maximum_search_steps") is not None:
         parts.append(f"at most {rule['maximum_search_steps']} search steps are made")
-    return f"Budget of {names}: {' and '.join(parts)}." if parts else ""
+    if rule.get("maximum_iterations") is not None:
+        parts.append(f"at most {rule['maximum_iterations']:,} iterations are made in all")
+    if rule.get("images") is not None:
+        parts.append(f"only the first {rule['images']} images are attacked")
+    return f"Budget of {names}: {listed(parts)}." if parts else ""
 
 
 def remark(row: Mapping[str, Any], marked: bool = False) -> str:
@@ -191,12 +195,12 @@ def caption(spec: Mapping[str, Any], table: pd.DataFrame) -> str:
     bits = ""
     if first["multi_label"]:
         bits = f" (on average {first['bits_asked_mean']:.1f} of {first['bits_total']} labels to change)"
-    images = f"{first['images']} {which}, the same with the same targets in every row"
     sentences = [
         sentence(str(spec["title"])),
         f"Data set {spec['dataset']}, model {spec['model']}.",
         stands_in(str(spec.get("stands_in") or "")),
-        f"{images}; target: {target_rule(spec)}{bits}.",
+        f"{_how_many(table)} {which}, the same with the same targets in every row{_fewer(table)}; target: "
+        f"{target_rule(spec)}{bits}.",
         _READING,
         _READING_LABELS if first["multi_label"] else "",
         _READING_HIERARCHY if table["consistent"].notna().any() else "",
@@ -209,6 +213,17 @@ def caption(spec: Mapping[str, Any], table: pd.DataFrame) -> str:
         " not comparable with the published ones, taken one image at a time on another machine.",
     ]
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _how_many(table: pd.DataFrame) -> int:
+    return int(table["images"].max())
+
+
+def _fewer(table: pd.DataFrame) -> str:
+    """That some rows have only the first of the images, if there are any such rows."""
+    if not (table["images"] < _how_many(table)).any():
+        return ""
+    return ", of which some rows have only the first (column images)"
 
 
 def sentence(text: str) -> str:

@@ -64,7 +64,7 @@ def _variant(entry: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, An
     changed = parameters_of({"attack": base["attack"], **base["parameters"], **entry["change"]})
     variant = {
         **base,
-        "slug": slug(base["attack"], changed),
+        "slug": slug(base["attack"], changed, base["images"]),
         "parameters": changed,
         "asked": changed,
         "published": None,

@@ -74,6 +74,15 @@ def read_document(path: Path) -> dict[str, Any]:
     return document
 
 
+def merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Two studies as one, as Snakemake joins several files: maps are joined, else the second's value stands."""
+    joined = dict(first)
+    for key, value in second.items():
+        below = joined.get(key)
+        joined[key] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return joined
+
+
 def plain(value: Any, key: str = "") -> Any:
     """A study's values as plain dicts, lists and numbers; text such as "1e-4" becomes what it means."""
     if isinstance(value, Mapping):
@@ -121,9 +130,15 @@ def defaults(attack: str) -> dict[str, Any]:
 
 def limits_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """A study's limits, with the schema's values for those that it does not set."""
-    entries = schema()["$defs"]["limits"]["properties"]
-    usual = {name: entry["default"] for name, entry in entries.items() if "default" in entry}
-    return {**usual, **document.get("limits", {})}
+    limits = {**_usual("limits"), **document.get("limits", {})}
+    asked = limits.get("resources", {})
+    limits["resources"] = {stage: {**job, **asked.get(stage, {})} for stage, job in _usual("resources").items()}
+    return limits
+
+
+def _usual(part: str) -> dict[str, Any]:
+    entries = schema()["$defs"][part]["properties"]
+    return {name: entry["default"] for name, entry in entries.items() if "default" in entry}
 
 
 def check_unique_keys(files: Iterable[str | Path]) -> None:

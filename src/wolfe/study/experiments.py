@@ -201,7 +201,16 @@ def _detection(entry: Mapping[str, Any], tables: Mapping[str, dict[str, Any]]) -
 
 
 def table_part(table: Mapping[str, Any]) -> dict[str, Any]:
-    """What others need of a resolved table of attacks, a run of several rows named once."""
+    """What others need of a resolved table of attacks, a run of several rows named once.
+
+    Raises:
+        StudyError: a row attacks only some of the images, which what is made from whole tables cannot do with.
+    """
+    if any(row["images"] is not None for row in table["rows"]):
+        raise StudyError(
+            f"tables.{table['name']}.rows: 'images' must not limit rows here (nor a budget): losses, steps and "
+            "detection are made from rows with the same images"
+        )
     rows: dict[str, dict[str, Any]] = {}
     for row in table["rows"]:
         rows.setdefault(row["slug"], {key: row[key] for key in ("label", "slug", "attack", "parameters")})

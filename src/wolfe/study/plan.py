@@ -10,9 +10,10 @@ from typing import Any
 
 from wolfe.study.derived import derived_table, group_tables
 from wolfe.study.derived_references import is_of_attacks
-from wolfe.study.document import PUBLISHED_FOLDER, check_unique_keys, limits_of, plain, read_document
+from wolfe.study.document import PUBLISHED_FOLDER, check_unique_keys, limits_of, merged, plain, read_document
 from wolfe.study.experiments import SHOWN, resolved_experiments, table_part
 from wolfe.study.references import check_references
+from wolfe.study.roots import with_roots
 from wolfe.study.rows import budgets_of, canonical, resolved_row
 from wolfe.study.transfers import resolved_transfers
 from wolfe.study.validation import validate
@@ -27,8 +28,9 @@ class Batch:
         model: the model's name.
         dataset: its data set's name.
         targets: the name of the target rule with its parameters.
-        rows: `{"slug", "attack", "parameters", "trace"}`, each piece of work once; trace: what the run also writes
-            down at every step, "jacobian" (its rank) or "steps" (of an attack along a gradient), or None.
+        rows: `{"slug", "attack", "parameters", "trace", "images"}`, each piece of work once; trace: what the run also
+            writes down at every step, "jacobian" (its rank) or "steps" (of an attack along a gradient), or None;
+            images: how many it attacks, the first ones, or None for all.
         tables: the tables that use every one of these rows.
     """
 
@@ -48,7 +50,7 @@ class Study:
         name: the study's name.
         title: its title, the name where it has none.
         seed: the seed of every random draw.
-        limits: device, images, shard_size, batch_size, time_limit, threads, calibrate.
+        limits: device, images, shard_size, batch_size, time_limit, threads, calibrate, resources.
         datasets: name to the study's entry.
         models: name to the study's entry.
         targets: (model, name of the target rule) to the rule with its parameters.
@@ -92,6 +94,7 @@ class Study:
         document = plain(config)
         validate(document)
         check_references(document, published)
+        document = with_roots(document)
         limits = limits_of(document)
         entries = document["tables"]
         own = {name: _table(name, entry, document, limits) for name, entry in entries.items() if is_of_attacks(entry)}
@@ -129,13 +132,16 @@ class Study:
         }
 
 
-def load_study(path: Path, published: Path = PUBLISHED_FOLDER) -> Study:
-    """Reads, validates and resolves the study in a YAML file.
+def load_study(*paths: Path, published: Path = PUBLISHED_FOLDER) -> Study:
+    """Reads, validates and resolves the study in a YAML file, or in several of which each adds to those before it.
 
     Raises:
         StudyError: see `Study.from_config`; the message begins with the file's name if it cannot be read.
     """
-    return Study.from_config(read_document(path), published=published)
+    document: dict[str, Any] = {}
+    for path in paths:
+        document = merged(document, read_document(path))
+    return Study.from_config(document, published=published)
 
 
 def _rule(table: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,7 +177,7 @@ def _table(name: str, table: Mapping[str, Any], document: Mapping[str, Any], lim
         "published": table.get("published"),
         "budgets": budgets,
         "time_limit": limits["time_limit"],
-        "rows": [resolved_row(row, budgets) for row in table["rows"]],
+        "rows": [resolved_row(row, budgets, rule["images"]) for row in table["rows"]],
     }
 
 
@@ -231,7 +237,7 @@ def _batches(tables: Mapping[str, dict[str, Any]], followed: Collection[str]) ->
         tables_of = users.setdefault(key, [])
         tables_of += [name] if name not in tables_of else []
         parameters = canonical(row["attack"], row["parameters"])
-        piece = {"slug": row["slug"], "attack": row["attack"], "parameters": parameters}
+        piece = {"slug": row["slug"], "attack": row["attack"], "parameters": parameters, "images": row["images"]}
         trace = "jacobian" if row["attack"] == "jma" else "steps" if name in followed else None
         kept = work.setdefault(key, {**piece, "trace": trace})
         kept["trace"] = kept["trace"] or trace

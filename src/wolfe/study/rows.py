@@ -11,9 +11,10 @@ from wolfe.names import attack_name
 from wolfe.study.document import attack_parameters, defaults
 
 Budget = dict[str, Any]
-"""`attacks`, and any of `iteration_scale`, `minimum_iterations`, `maximum_search_steps`."""
+"""`attacks`, and any of `iteration_scale`, `minimum_iterations`, `maximum_search_steps`, `maximum_iterations` (over all
+runs) and `images`."""
 
-_ROW_KEYS = frozenset({"attack", "label", "origin", "published"})
+_ROW_KEYS = frozenset({"attack", "label", "origin", "published", "images"})
 _LONGEST_SLUG = 120
 
 
@@ -65,56 +66,75 @@ def cut(attack: str, asked: Mapping[str, Any], budgets: Sequence[Budget]) -> dic
     Returns:
         The same dict where nothing changes, else one with fewer iterations or search steps.
     """
-    budget = next((entry for entry in budgets if attack in entry["attacks"]), {})
+    budget = _budget_of(attack, budgets)
     full = {**defaults(attack), **asked}
     limits = {}
-    if "max_iterations" in full:
-        least = budget.get("minimum_iterations", 1)
-        limits["max_iterations"] = max(least, round(full["max_iterations"] * budget.get("iteration_scale", 1.0)))
     if "search_steps" in full and "maximum_search_steps" in budget:
         limits["search_steps"] = budget["maximum_search_steps"]
+    if "max_iterations" in full:
+        least = budget.get("minimum_iterations", 1)
+        most = budget.get("maximum_iterations", full["max_iterations"] * _runs(full)) // _runs({**full, **limits})
+        scaled = round(full["max_iterations"] * budget.get("iteration_scale", 1.0))
+        limits["max_iterations"] = max(1, min(most, max(least, scaled)))
     changed = {name: limit for name, limit in limits.items() if limit < full[name]}
     return {name: value for name, value in ({**asked, **changed}).items() if name in full}
 
 
-def resolved_row(row: Mapping[str, Any], budgets: Sequence[Budget]) -> dict[str, Any]:
+def _runs(parameters: Mapping[str, Any]) -> int:
+    """How often an attack makes its iterations: once for every constant that it tries, if it searches for one."""
+    return int(parameters["search_steps"]) if "initial_constant" in parameters else 1
+
+
+def _budget_of(attack: str, budgets: Sequence[Budget]) -> Budget:
+    return next((entry for entry in budgets if attack in entry["attacks"]), {})
+
+
+def resolved_row(row: Mapping[str, Any], budgets: Sequence[Budget], images: int) -> dict[str, Any]:
     """A row of the study with its budget applied.
 
     Args:
         row: as it stands in the study.
         budgets: see `budgets_of`; a row of origin "ours" is exempt.
+        images: how many its table attacks.
 
     Returns:
         `slug`, `attack`, `label`, `parameters` (in force), `asked` (in the study), `origin`, `cut` (whether the
-        two differ) and `published` (the row of the published table, or None).
+        two differ), `images` (how many it attacks, the first ones; None for all of the table's) and `published` (the
+        row of the published table, or None).
     """
     asked = parameters_of(row)
     origin = row.get("origin", "paper")
     effective = asked if origin == "ours" else cut(row["attack"], asked, budgets)
+    allowed = images if origin == "ours" else _budget_of(row["attack"], budgets).get("images", images)
+    fewer = min(row.get("images", images), allowed)
+    first = fewer if fewer < images else None
     return {
-        "slug": slug(row["attack"], effective),
+        "slug": slug(row["attack"], effective, first),
         "attack": row["attack"],
         "label": label_of(row),
         "parameters": effective,
         "asked": asked,
         "origin": origin,
         "cut": effective != asked,
+        "images": first,
         "published": row.get("published"),
     }
 
 
-def slug(attack: str, parameters: Mapping[str, Any]) -> str:
+def slug(attack: str, parameters: Mapping[str, Any], images: int | None = None) -> str:
     """A readable folder name that is the same for equal work and different for other work.
 
     Args:
         attack: the attack's name.
         parameters: its effective parameters.
+        images: how many images it attacks, the first ones; None for all.
 
     Returns:
         Letters, digits, `_`, `-` and `.` only; long ones end in a hash instead of their last parameters.
     """
     distinct = canonical(attack, parameters)
     parts = [f"{name}_{_text(distinct[name])}" for name in attack_parameters(attack) if name in distinct]
+    parts += [f"first_{images}"] if images is not None else []
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", "-".join([attack, *parts]))
     if len(name) <= _LONGEST_SLUG:
         return name
