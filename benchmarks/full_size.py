@@ -38,7 +38,7 @@ _STUDY = Path(__file__).parents[1] / "config" / "paper.yaml"
 _STAND_INS = {"voc2012": "voc2007", "nus_wide": "coco", "imagenet21k": "imagenet"}
 _SPLITS = {"mnist": "test", "cifar10": "test", "gtsrb": "test"}
 _STEP = 0.5
-_WHOLE_IMAGES, _QUICK_IMAGES = 4, 1
+_WHOLE_IMAGES, _QUICK_IMAGES = 2, 1
 _MEGABYTE = 1 << 20
 
 
