@@ -10,6 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import bootstrap, fisher_exact
 
+from wolfe.files import read_json
+from wolfe.report.records import attacks_of, read_row
+from wolfe.report.tables import read_table
+
 # Images that each published row of the JMA paper was measured on.
 _PUBLISHED_IMAGES = 200
 _LEVEL = 0.05
@@ -27,24 +31,26 @@ def compared(results: Path) -> pd.DataFrame:
         Where either has no success, distances are not compared.
     """
     lines = []
-    for path in sorted((results / "tables").glob("*.csv")):
-        table = pd.read_csv(path)
-        if not {"published_asr", "slug"} <= set(table.columns):
+    for spec in read_json(results / "study.json")["tables"]:
+        if spec.get("kind", "attacks") != "attacks":
             continue
-        for line in table.to_dict("records"):
+        for line in read_table(results / "tables" / f"{spec['name']}.csv").to_dict("records"):
             row = {str(name): value for name, value in line.items()}
-            if pd.notna(row["published_asr"]) and not row["budget_cut"]:
-                lines.append(_line(path.stem, row, _records(results, row["slug"], row)))
+            if row["published_asr"] and not row["budget_cut"]:
+                lines.append(_line(spec["name"], row, _records(attacks_of(spec, results) / row["slug"], row)))
     return pd.DataFrame(lines)
 
 
-def _records(results: Path, slug: str, row: dict[str, Any]) -> pd.DataFrame:
-    """The records of a row's run: of those that are called so, the one with its numbers."""
-    for path in sorted((results / "attacks").glob(f"*/*/{slug}/records.parquet")):
-        records = pd.read_parquet(path)
-        if len(records) == row["images"] and int(records["success"].sum()) == row["successes"]:
-            return records
-    raise FileNotFoundError(f"{results} has no records of {slug}")
+def _records(folder: Path, row: dict[str, Any]) -> pd.DataFrame:
+    """The records of a row's run.
+
+    Raises:
+        ValueError: the table was made from others.
+    """
+    records = read_row(folder).records
+    if len(records) != row["images"] or int(records["success"].sum()) != row["successes"]:
+        raise ValueError(f"{folder} holds other records than the table's: make the table again")
+    return records
 
 
 def _line(table: str, row: dict[str, Any], records: pd.DataFrame) -> dict[str, Any]:
@@ -60,10 +66,15 @@ def _line(table: str, row: dict[str, Any], records: pd.DataFrame) -> dict[str, A
         "success": _verdict(int(row["successes"]), int(row["images"]), published),
         "MSE": f"{row['mse_mean']:.1e} [{low:.1e}, {high:.1e}]" if len(distances) else "",
         "published MSE": row["published_mse"],
-        "MSE ratio": round(row["mse_mean"] / row["published_mse"], 2) if len(distances) else np.nan,
+        "MSE ratio": _ratio(row["mse_mean"], row["published_mse"]),
         "n_it": round(row["iterations_mean"], 1),
         "published n_it": row["published_n_it"],
     }
+
+
+def _ratio(ours: float, published: str) -> float:
+    """Ours to the published; NaN where either is missing."""
+    return round(ours / float(published), 2) if published and not np.isnan(ours) else np.nan
 
 
 def _verdict(successes: int, images: int, published: float) -> str:

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from wolfe.study import StudyError, attack_names, attack_parameters, load_study, schema
+from wolfe.study import Study, StudyError, attack_names, attack_parameters, load_study, schema
 from wolfe.study.document import plain
 
 app = typer.Typer(
@@ -298,11 +298,33 @@ def validate(
 ) -> None:
     """Checks a study and says what it would run."""
     plan = load_study(*study)
+    _check_networks(plan)
     typer.echo(f"{plan.name}: valid ({len(plan.datasets)} data sets, {len(plan.models)} models)")
     for name, entry in plan.tables.items():
         typer.echo(f"  table {name}: {_summary(entry)}")
     for batch in plan.batches:
         typer.echo(f"  job attack_{batch.name}: {len(batch.rows)} attacks on {batch.model}, {batch.targets}")
+
+
+def _check_networks(plan: Study) -> None:
+    """Refuses networks and weights by names that their libraries do not have.
+
+    A study alone is planned without these libraries, whose import takes seconds.
+
+    Raises:
+        StudyError: the message says where, and what there is.
+    """
+    networks = {f"models.{name}.network": entry["network"] for name, entry in plan.models.items()}
+    for name, entry in plan.experiments.items():
+        for index, detector in enumerate(entry.get("detectors", [])):
+            networks[f"experiments.{name}.detectors[{index}].network"] = detector["network"]
+    from wolfe.models.pretrained import check_names
+
+    for place, network in networks.items():
+        try:
+            check_names(network)
+        except ValueError as error:
+            raise StudyError(f"{place}: {error}") from error
 
 
 def _summary(table: dict[str, Any]) -> str:

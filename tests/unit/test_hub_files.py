@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,8 +10,9 @@ from hypothesis import strategies as st
 
 from tests.unit.published_files import NAMES, SPLITS, TINY, spec, write_parquet, write_tiny
 from wolfe.data import build_dataset, load_card
-from wolfe.data.hub_files import split_files, spread
+from wolfe.data.hub_files import split_files
 from wolfe.data.hub_sets import HUB_SETS, HubSet
+from wolfe.data.hub_shards import spread
 from wolfe.data.hub_table import check_count
 
 
@@ -34,7 +33,7 @@ def test_missing_options_and_files_are_named(root, tmp_path):
 
 def test_incomplete_files_are_refused_unless_that_is_meant(root, tmp_path):
     (root / "data" / "train-00001-of-00002.parquet").unlink()
-    with pytest.raises(ValueError, match="has 12 images, the files hold 7: fetch them all, or say partial: true"):
+    with pytest.raises(ValueError, match=r"train of someone/tiny has 2 files like train-00000.*, 1 are there: fetch"):
         build_dataset("tiny", spec(root), tmp_path / "set", 0)
     with pytest.raises(ValueError, match="train has 7 images here, so none from number 8 on"):
         build_dataset("tiny", spec(root, {"partial": True}), tmp_path / "set", 0)
@@ -42,6 +41,11 @@ def test_incomplete_files_are_refused_unless_that_is_meant(root, tmp_path):
     build_dataset("tiny", spec(root, {"partial": True, "splits": splits}), tmp_path / "set", 0)
     card = load_card(tmp_path / "set")
     assert card["counts"] == {"train": 4, "validation": 3, "test": 5} and "some of the published" in card["provenance"]
+    train, test = card["revision"].split("; ")
+    assert train.endswith(", 1 of 2 files") and "files" not in test.removeprefix("someone/tiny test: files")
+    (root / "data" / "train-00000-of-00002.parquet").rename(root / "data" / "train-00000.parquet")
+    with pytest.raises(ValueError, match="has 12 images, the files hold 7: fetch them all, or say partial: true"):
+        build_dataset("tiny", spec(root), tmp_path / "set", 0)
 
 
 @pytest.mark.parametrize(
@@ -73,46 +77,6 @@ def test_labels_names_and_pictures_are_checked(root, tmp_path):
     with pytest.raises(ValueError, match="is no picture"):
         build_dataset("tiny", spec(root), tmp_path / "set", 0)
     assert not (tmp_path / "set" / "card.json").exists()
-
-
-def test_without_a_network_the_remedy_is_named(monkeypatch):
-    import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    def refused(repository, repo_type, revision, allow_patterns):
-        raise LocalEntryNotFoundError("no network")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refused)
-    with pytest.raises(FileNotFoundError, match=r"someone/tiny cannot be fetched here .no network.*name its folder as"):
-        split_files(TINY, "train", None, "main")
-
-
-def test_a_gated_set_says_how_to_get_in(monkeypatch):
-    import huggingface_hub
-    from huggingface_hub.errors import GatedRepoError
-
-    def refused(repository, repo_type, revision, allow_patterns):
-        raise GatedRepoError("gated", response=SimpleNamespace(headers={}, request=None))
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refused)
-    with pytest.raises(FileNotFoundError, match=r"is gated: accept its terms.*HF_TOKEN.*data_root"):
-        split_files(TINY, "train", None, "main")
-
-
-def test_a_fetched_set_is_known_by_its_revision(root, monkeypatch):
-    import huggingface_hub
-
-    asked = {}
-
-    def fetched(repository, repo_type, revision, allow_patterns):
-        asked.update(repository=repository, repo_type=repo_type, revision=revision, patterns=allow_patterns)
-        return str(root)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetched)
-    files, said = split_files(TINY, "train", None, "abc")
-    assert [path.name[:11] for path in files] == ["train-00000", "train-00001"] and said == f"revision {root.name}"
-    assert asked["repository"] == "someone/tiny" and asked["revision"] == "abc" and asked["repo_type"] == "dataset"
-    assert asked["patterns"] == ["*train-*.parquet"]
 
 
 @pytest.mark.parametrize("keep", [40, 0])
@@ -151,31 +115,6 @@ def test_splits_that_name_their_classes_differently_are_refused(root, tmp_path):
     write_parquet(root / "data" / "test-00000-of-00001.parquet", "test", 5, names=("ant", "cat", "bee"))
     with pytest.raises(ValueError, match="splits of someone/tiny name their classes differently"):
         build_dataset("tiny", spec(root), tmp_path / "set", 0)
-
-
-def test_the_known_revision_is_fetched_unless_another_is_named(root, tmp_path, monkeypatch):
-    import huggingface_hub
-
-    asked = []
-
-    def fetched(repository, repo_type, revision, allow_patterns):
-        asked.append((revision, *allow_patterns))
-        return str(root)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetched)
-    monkeypatch.setitem(
-        HUB_SETS, "tiny", HubSet(**{**vars(TINY), "revision": "right", "files": (("test", ("eval", "test")),)})
-    )
-    for revision in (None, "other"):
-        build_dataset("tiny", spec(root, {"data_root": None, "revision": revision}), tmp_path / "set", 0)
-    assert asked == [
-        (revision, *patterns)
-        for revision in ("right", "other")
-        for patterns in (["*train-*.parquet"], ["*eval-*.parquet", "*test-*.parquet"])
-    ]
-    assert load_card(tmp_path / "set")["revision"] == (
-        f"someone/tiny train: revision {root.name}; someone/tiny test: revision {root.name}"
-    )
 
 
 @pytest.mark.parametrize("column", ["image", "label"])
@@ -231,22 +170,39 @@ def test_other_editions_of_a_set_are_whole_too(rows, right):
         check_count(known, "train", rows, partial=True)
 
 
-def test_only_the_files_that_are_used_are_fetched(root, monkeypatch):
-    import huggingface_hub
+@pytest.mark.parametrize(
+    "twin",
+    [
+        "copy/train-00000-of-00002.parquet",
+        "data/train-00001-of-00002-7af5414a3b178949.parquet",
+        "data/train-00002-of-00003.parquet",
+        "data/train-0.parquet",
+        "another.parquet/train-00000-of-00001.parquet",
+    ],
+)
+@pytest.mark.parametrize("partial", [False, True])
+def test_files_of_several_copies_are_refused(root, tmp_path, twin, partial):
+    write_parquet(root / twin, "train", 5, first=7)
+    with pytest.raises(ValueError, match=r"train-.* and .*train-.* are of several copies of Tiny, or of several sets"):
+        build_dataset("tiny", spec(root, {"partial": partial}), tmp_path / "set", 0)
 
-    names = [f"data/train-{number}.parquet" for number in (3, 1, 0, 2)] + ["data/test-0.parquet", "README.md"]
-    asked = []
 
-    class Api:
-        def list_repo_files(self, repository, repo_type, revision):
-            asked.append((repository, repo_type, revision))
-            return names
+def test_a_folder_called_like_a_file_is_none(root, tmp_path):
+    (root / "train-00002-of-00002.parquet").mkdir()
+    build_dataset("tiny", spec(root), tmp_path / "set", 0)
 
-    def fetched(repository, repo_type, revision, allow_patterns):
-        asked.append(allow_patterns)
-        return str(root)
 
-    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetched)
-    split_files(TINY, "train", None, "abc", 2)
-    assert asked == [("someone/tiny", "dataset", "abc"), ["data/train-0.parquet", "data/train-2.parquet"]]
+@pytest.mark.parametrize("partial", [False, True])
+def test_classes_of_another_set_are_refused(root, tmp_path, monkeypatch, partial):
+    monkeypatch.setitem(HUB_SETS, "tiny", HubSet(**{**vars(TINY), "class_names": ("Ant", "b_ee", "cow")}))
+    with pytest.raises(ValueError, match=r"train-00000.* calls class 2 'cat', Tiny 'cow': these are no files of it"):
+        build_dataset("tiny", spec(root, {"partial": partial}), tmp_path / "set", 0)
+    monkeypatch.setitem(HUB_SETS, "tiny", HubSet(**{**vars(TINY), "class_names": ("Ant", "b ee", "cat")}))
+    build_dataset("tiny", spec(root, {"partial": partial}), tmp_path / "set", 0)
+    assert load_card(tmp_path / "set")["class_names"] == list(NAMES)
+
+
+def test_fixed_names_are_as_many_as_the_classes():
+    known = {name: entry.class_names for name, entry in HUB_SETS.items() if entry.class_names}
+    assert set(known) == {"mnist", "cifar10", "coco", "voc2007", "voc2012"}
+    assert all(len(set(names)) == len(names) == HUB_SETS[name].classes for name, names in known.items())

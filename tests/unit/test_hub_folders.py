@@ -1,45 +1,20 @@
-"""Sets whose pictures are files: PASCAL VOC and NUS-WIDE in the folders that their authors give, and VOC's archive."""
+"""Sets whose pictures are files: PASCAL VOC and NUS-WIDE in the folders that their authors give."""
 
 from __future__ import annotations
-
-import hashlib
-import tarfile
-from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 import torch
 
-from tests.unit.published_files import NAMES, picture, png, write_columns
-from wolfe.data import build_dataset, hub_open, load_card, open_split
+from tests.unit.published_files import MARKS, NAMES, VOC, build, check, picture, png, voc, write_columns
+from wolfe.data import build_dataset, open_split
 from wolfe.data.hub_folders import voc_folder
 from wolfe.data.hub_sets import HUB_SETS, HubSet
+from wolfe.study.errors import StudyError
+from wolfe.study.sources import check_source
 
-VOC = HubSet(**{**vars(HUB_SETS["voc2012"]), "classes": 3, "counts": {"train": 4, "validation": 3}})
 NUS = HubSet(**{**vars(HUB_SETS["nus_wide"]), "classes": 3, "counts": {"train": 4, "test": 3}})
 SWAPPED = {"train": "validation[:2]", "validation": "validation[2:]", "test": "train"}
-# The marks of the classes of each picture: there, only difficult ones there, not there.
-MARKS = {
-    "train": [(1, -1, 0), (-1, 1, 1), (0, 0, 1), (-1, -1, 1)],
-    "val": [(1, 1, 1), (-1, 0, -1), (-1, 1, -1)],
-}
 TRUTHS = {"Train": [(1, 0, 1), (0, 0, 0), (0, 1, 0), (1, 1, 1)], "Test": [(0, 0, 1), (0, 0, 0), (1, 0, 0)]}
-
-
-def voc(folder, marks=MARKS):
-    """A development kit with the lists of `marks`; picture `train_2` is row 2 of the training split."""
-    lists, images = folder / "ImageSets" / "Main", folder / "JPEGImages"
-    lists.mkdir(parents=True)
-    images.mkdir()
-    for split, rows in marks.items():
-        for number, name in enumerate(NAMES):
-            # The authors' lists align their columns with blanks.
-            text = "".join(f"{split}_{row} {marked[number]:2d}\n" for row, marked in enumerate(rows))
-            (lists / f"{name}_{split}.txt").write_text(text)
-        for row in range(len(rows)):
-            (images / f"{split}_{row}.jpg").write_bytes(png(row, split))
-    (lists / "trainval.txt").write_text("train_0\n")
-    return folder
 
 
 def nus(folder, place="Flickr"):
@@ -63,34 +38,6 @@ def nus(folder, place="Flickr"):
 def small_sets(monkeypatch):
     monkeypatch.setitem(HUB_SETS, "voc2012", VOC)
     monkeypatch.setitem(HUB_SETS, "nus_wide", NUS)
-
-
-def build(collection, root, folder, splits=None, partial=False):
-    test = "test" if collection == "nus_wide" else "validation"
-    entry = {
-        "source": "hub",
-        "collection": collection,
-        "size": 32,
-        "splits": splits or {"train": "train[:3]", "validation": "train[3:]", "test": test},
-        "data_root": root and str(root),
-        "partial": partial,
-    }
-    build_dataset(collection, entry, folder, 0)
-    return load_card(folder)
-
-
-def check(folder, names, on):
-    """Every picture has the labels `on` gives it, and is that of its row."""
-    seen = []
-    for split in ("train", "validation", "test"):
-        part = open_split(folder, split)
-        for index, (source, row) in enumerate(zip(part.columns["hub_split"], part.columns["hub_row"], strict=True)):
-            name = names[source]
-            seen.append((name, row))
-            assert part.labels[index].tolist() == on[name][row]
-            expected = torch.from_numpy(picture(row, name)[:, 4:36].copy()).permute(2, 0, 1).float() / 255
-            assert torch.equal(part.images([index])[0], expected)
-    assert sorted(seen) == sorted((name, row) for name, rows in on.items() for row in range(len(rows)))
 
 
 @pytest.mark.parametrize("place", ["VOCdevkit/VOC2012", "VOC2012", "."])
@@ -177,6 +124,13 @@ def test_lists_of_nus_wide_that_do_not_fit_are_refused(tmp_path, file, text, err
         build("nus_wide", tmp_path / "root", tmp_path / "set")
 
 
+def test_classes_of_another_set_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(HUB_SETS, "voc2012", HubSet(**{**vars(VOC), "class_names": ("ant", "bird", "cat")}))
+    voc(tmp_path / "root")
+    with pytest.raises(ValueError, match=r"root calls class 1 'bee', PASCAL VOC2012 'bird': these are no files of it"):
+        build("voc2012", tmp_path / "root", tmp_path / "set")
+
+
 def test_more_images_than_were_published_are_refused(tmp_path):
     voc(tmp_path / "root", {**MARKS, "val": [(1, 1, 1)] * 4})
     with pytest.raises(ValueError, match="validation of VOC2012 has 3 images, the files hold 4"):
@@ -194,62 +148,17 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
         build("voc2012", tmp_path / "absent", tmp_path / "set")
 
 
-def archived(tmp_path, monkeypatch):
-    """The archive of a kit, as what a download would bring, and how often it was asked for."""
-    voc(tmp_path / "kit" / "VOCdevkit" / "VOC2012")
-    archive, asked = tmp_path / "kit.tar", []
-    with tarfile.open(archive, "w") as content:
-        content.add(tmp_path / "kit" / "VOCdevkit", "VOCdevkit")
-
-    def download(url, path, progress):
-        asked.append(url)
-        Path(path).write_bytes(archive.read_bytes())
-
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "kept"))
-    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
-    monkeypatch.setattr(hub_open, "_VOC2012_MD5", hashlib.md5(archive.read_bytes()).hexdigest())
-    return asked
-
-
-def test_voc2012_is_fetched_once_and_checked(tmp_path, monkeypatch):
-    asked = archived(tmp_path, monkeypatch)
-    card = build("voc2012", None, tmp_path / "set")
-    assert card["revision"] == "; ".join(
-        f"VOC2012 {split}: archive with MD5 {hub_open._VOC2012_MD5}" for split in ("train", "validation")
-    )
-    build("voc2012", None, tmp_path / "again")
-    assert len(asked) == 1 and asked[0].endswith("VOCtrainval_11-May-2012.tar")
-    on = {name: [[int(mark == 1) for mark in marks] for marks in rows] for name, rows in MARKS.items()}
-    check(tmp_path / "set", {"train": "train", "validation": "val"}, on)
-
-
-def test_a_damaged_archive_leaves_nothing(tmp_path, monkeypatch):
-    archived(tmp_path, monkeypatch)
-    monkeypatch.setattr(hub_open, "_VOC2012_MD5", "0" * 32)
-    with pytest.raises(ValueError, match=f"has the MD5 .*, not {'0' * 32}: try again"):
-        build("voc2012", None, tmp_path / "set")
-    assert list((tmp_path / "kept" / "data").iterdir()) == []
-
-
-def test_without_a_network_voc_says_what_to_do(tmp_path, monkeypatch):
-    archived(tmp_path, monkeypatch)
-
-    def refused(url, path, progress):
-        raise URLError("no network")
-
-    monkeypatch.setattr(torch.hub, "download_url_to_file", refused)
-    with pytest.raises(FileNotFoundError, match=r"cannot be fetched here .*no network.*unpack VOCtrainval.*data_root"):
-        build("voc2012", None, tmp_path / "set")
-    splits = {"train": "train", "validation": "validation", "test": "test"}
-    with pytest.raises(FileNotFoundError, match="PASCAL VOC2007 is not fetched: name its folder as data_root"):
-        build("voc2007", None, tmp_path / "set", splits=splits)
-
-
-def test_nus_wide_says_that_its_repository_has_no_pictures(tmp_path, monkeypatch):
-    import huggingface_hub
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(tmp_path))
-    with pytest.raises(
-        FileNotFoundError, match=r"no files train-\*.parquet.*known to hold labels alone: name a folder"
-    ):
-        build("nus_wide", None, tmp_path / "set")
+@pytest.mark.parametrize(
+    ("collection", "splits", "message"),
+    [
+        ("voc2007", {"train": "train", "validation": "validation", "test": "test"}, "of PASCAL VOC2007.*VOCdevkit"),
+        ("nus_wide", {"train": "train[:3]", "validation": "train[3:]", "test": "test"}, "of NUS-WIDE.*ImageList"),
+    ],
+)
+def test_sets_that_cannot_be_fetched_need_a_folder(tmp_path, collection, splits, message):
+    entry = {"source": "hub", "collection": collection, "size": 64, "splits": splits}
+    with pytest.raises(ValueError, match=f"the pictures {message}.* as data_root .of this entry, or of the study"):
+        build_dataset(collection, entry, tmp_path / "set", 0)
+    with pytest.raises(StudyError, match=rf"datasets\.a: hub: the pictures {message}"):
+        check_source("datasets.a", {**entry, "data_root": None})
+    check_source("datasets.a", {**entry, "data_root": "somewhere"})

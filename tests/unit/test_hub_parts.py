@@ -194,7 +194,7 @@ PAPER = [
 
 @pytest.mark.parametrize(("collection", "splits", "counts", "classes", "multi"), PAPER, ids=[row[0] for row in PAPER])
 def test_sets_are_known_without_their_files(collection, splits, counts, classes, multi):
-    entry = {"source": "hub", "collection": collection, "size": 224, "splits": splits}
+    entry = {"source": "hub", "collection": collection, "size": 224, "splits": splits, "data_root": "images"}
     if collection == "imagenet21k":
         entry["classes"] = 2000
     check_source("datasets.a", entry)
@@ -217,3 +217,19 @@ def test_a_study_with_a_choice_that_cannot_be_is_refused(changes, message):
     check_source("datasets.a", {**entry, "classes": 32, "pad": 28})
     with pytest.raises(StudyError, match=message):
         check_source("datasets.a", {**entry, **changes})
+
+
+@pytest.mark.parametrize("collection", ["voc2012", "voc2007", "nus_wide"])
+def test_what_a_set_has_no_use_for_is_refused_before_anything_is_read(collection):
+    test = "test" if "test" in HUB_SETS[collection].counts else "validation"
+    splits = {"train": "train[:5]", "validation": "train[5:]", "test": test}
+    entry = {"source": "hub", "collection": collection, "size": 64, "splits": splits, "data_root": "images"}
+    check_source("datasets.a", {**entry, "revision": None, "files": None})
+    with pytest.raises(
+        StudyError, match=r"datasets\.a: hub: files must be at least 1, of a set of parquet files, got 3"
+    ):
+        check_source("datasets.a", {**entry, "files": 3})
+    with pytest.raises(StudyError, match=r"is not fetched from the hub, so it has no revision: leave it out"):
+        check_source("datasets.a", {**entry, "revision": "abc"})
+    check_source("datasets.a", {**entry, "collection": "imagenet21k", "splits": {**splits, "test": "validation"},
+                                "files": 3, "revision": "abc"})  # fmt: skip

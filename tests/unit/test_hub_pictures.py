@@ -99,3 +99,17 @@ def test_pictures_that_are_damaged_inside_a_file_are_named(root, tmp_path):
     pq.write_table(table.set_column(0, "image", pa.array(cells)), path)
     with pytest.raises(ValueError, match=r"row 3 .* is no picture .it holds no bytes"):
         build_dataset("tiny", spec(root), tmp_path / "set", 0)
+
+
+@pytest.mark.parametrize("changes", [{"side": 32}, {"side": 40}, {"side": 32, "channels": 1}])
+def test_pictures_that_have_not_the_published_size_are_refused(tmp_path, monkeypatch, changes):
+    monkeypatch.setitem(HUB_SETS, "square", HubSet(**{**vars(TINY), "counts": {"test": 6}, **changes}))
+    write_parquet(tmp_path / "test-0.parquet", "test", 6)
+    splits = {"train": "test[:2]", "validation": "test[2:4]", "test": "test[4:]"}
+    entry = {"source": "hub", "collection": "square", "size": 16, "splits": splits, "data_root": str(tmp_path)}
+    side, channels = changes["side"], changes.get("channels", 3)
+    message = rf"has 40x32 pixels in 3 channel.s., the set's pictures have {side}x{side} pixels in {channels} channel"
+    with pytest.raises(ValueError, match=message):
+        build_dataset("square", entry, tmp_path / "set", 0)
+    monkeypatch.setitem(HUB_SETS, "square", HubSet(**{**vars(TINY), "counts": {"test": 6}}))
+    build_dataset("square", entry, tmp_path / "set", 0)

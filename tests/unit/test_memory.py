@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from wolfe.linear import Linearisation, lazy_least_norm
-from wolfe.linear.memory import in_memory
+from wolfe.linear.memory import in_memory, out_of_memory
 from wolfe.region import ClassRegion
 
 IMAGES, PIXELS, FEATURES, FEW = 4, 256, 64, 500
@@ -104,6 +104,25 @@ def test_peak_memory_of_a_lazy_solve_grows_by_a_few_logits_for_every_class(class
     logits = (classes - FEW) * IMAGES * 4
     assert more_lazy - lazy <= 2 * 10 * logits
     assert more_whole - whole >= PIXELS * logits
+
+
+@pytest.mark.parametrize(
+    ("error", "used_up"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), True),
+        (torch.AcceleratorError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_a_library_says_when_memory_is_used_up(error, used_up):
+    assert out_of_memory(error) == used_up
 
 
 def test_work_is_tried_with_half_as_much_until_it_fits():

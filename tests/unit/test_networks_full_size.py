@@ -15,10 +15,11 @@ from wolfe.data.writer import write_source
 from wolfe.encoding import OneHot
 from wolfe.files import read_json, sha256
 from wolfe.models import build_network, catalogues, load_classifier, train_model
+from wolfe.models.adopting import load_weights, put_tensors
 from wolfe.models.ensemble import VGG16Ensemble
 from wolfe.models.frozen_features import FrozenFeatures
 from wolfe.models.inception import inception_v3
-from wolfe.models.pretrained import find_weights, load_weights, put_tensors, without_weights
+from wolfe.models.pretrained import find_weights, without_weights
 from wolfe.models.vgg import VGG16, own_names
 
 TRAINING = {"epochs": 1, "batch_size": 32, "learning_rate": 1e-3}

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from huggingface_hub import errors
 from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
@@ -18,9 +19,10 @@ from torchvision import models
 from wolfe.data import build_dataset
 from wolfe.files import read_json, sha256
 from wolfe.models import build_network, load_classifier, train_model
+from wolfe.models.adopting import load_weights
 from wolfe.models.alexnet import AlexNet
 from wolfe.models.fresh import make_encoding
-from wolfe.models.pretrained import find_weights, keeps_head, load_weights, same_classes, without_weights
+from wolfe.models.pretrained import check_names, find_weights, keeps_head, same_classes, without_weights
 
 # The smallest of torchvision's networks; its published weights stay away, any others of the same shapes will do.
 SMALL = {"name": "torchvision", "architecture": "squeezenet1_1", "weights": "IMAGENET1K_V1"}
@@ -238,6 +240,34 @@ def test_weights_that_do_not_exist_are_refused(network, message):
     assert find_weights({"name": "vgg16"}) is None
 
 
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ({**SMALL, "weights": "IMAGENET1K_V9"}, "has no weights 'IMAGENET1K_V9'"),
+        ({**SMALL, "architecture": "resnet51"}, "no architecture 'resnet51' .*near it: .*resnet50"),
+        ({"name": "torchvision", "architecture": "resnet51"}, "no architecture 'resnet51'"),
+        ({"name": "timm", "architecture": "resnet51"}, "timm has no architecture 'resnet51'; near it: .*resnet50"),
+        (
+            {"name": "timm", "architecture": "resnet18.openai"},
+            "for 'resnet18.openai'; of resnet18 it has a1_in1k",
+        ),
+        ({"name": "timm", "pretrained": True}, "network timm needs the option 'architecture'"),
+        ({"name": "timm", "architecture": "resnet10t", "pretrained": True, "weights_root": "."}, None),
+        ({**SMALL, "weights_root": "nowhere"}, None),
+        ({"name": "vgg16"}, None),
+    ],
+)
+def test_names_are_checked_before_anything_is_read_or_fetched(network, message, tmp_path):
+    if message is None:
+        check_names(network)
+        return
+    for wrong in (network, {"name": "frozen_features", "backbone": {"weights": "X", **network}}):
+        with pytest.raises(ValueError, match=message):
+            check_names(wrong)
+    with pytest.raises(ValueError, match=message):
+        train_model("one", entry(network), tmp_path / "no data", tmp_path / "out", tmp_path / "store", 0, "cpu")
+
+
 def test_damaged_files_are_refused(tmp_path):
     net = build_network(without_weights(SMALL), 3, 1000, 64)
     for name, content in (("a.safetensors", b"nothing"), ("b.pth", b"nothing")):
@@ -264,6 +294,21 @@ def test_without_a_network_the_remedy_is_named(tmp_path, monkeypatch):
         find_weights(SMALL)
     with pytest.raises(FileNotFoundError, match=r"the weights torchvision squeezenet1_1 IMAGENET1K_V1, is missing"):
         find_weights({**SMALL, "weights_root": str(tmp_path)})
+
+
+def test_without_a_network_timms_weights_have_a_remedy_too(monkeypatch):
+    """Its client's errors need be no OSError."""
+
+    def refused(repository, file):
+        raise errors.HTTPError("no network")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refused)
+    remedy = (
+        r"cannot be fetched here .no network.: put resnet18.a1_in1k.safetensors or resnet18.a1_in1k/model.safetensors "
+        "into a folder and name it as weights_root"
+    )
+    with pytest.raises(FileNotFoundError, match=remedy):
+        find_weights({"name": "timm", "architecture": "resnet18.a1_in1k", "pretrained": True})
 
 
 def test_timms_weights_know_their_classes(tmp_path):

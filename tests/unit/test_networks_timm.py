@@ -14,12 +14,15 @@ from tests.unit.test_training import bars
 from wolfe.data.writer import write_source
 from wolfe.files import read_json
 from wolfe.models import build_network, load_classifier, train_model
+from wolfe.models.adopting import load_weights
 from wolfe.models.frozen_features import without_last_layer
-from wolfe.models.pretrained import check_channels, find_weights, load_weights, without_weights
+from wolfe.models.pretrained import check_channels, find_weights, without_weights
 
 # A transformer of timm's for tests, as published for 160 pixels; any weights of its shapes will do.
 VIT = {"name": "timm", "architecture": "test_vit.r160_in1k", "pretrained": True}
 RESNET = {"name": "timm", "architecture": "test_resnet.r160_in1k", "pretrained": True}
+# The smallest of timm's image encoders of CLIP.
+CLIP = {"name": "timm", "architecture": "vit_xsmall_patch16_clip_224.tinyclip_yfcc15m", "pretrained": True}
 TRAINING = {"epochs": 1, "batch_size": 32, "learning_rate": 1e-3}
 
 
@@ -103,6 +106,56 @@ def test_other_tensors_are_refused_by_the_files_name(folder, tmp_path):
     cut = find_weights({**VIT, "weights_file": str(tmp_path / "cut.safetensors")})
     with pytest.raises(ValueError, match=r"1 tensors are missing, .*for example blocks.0.attn.proj.weight"):
         load_weights(build_network(without_weights(VIT), 3, 7, 160), cut, new_head=True)
+
+
+@pytest.mark.parametrize("place", ["vit_base_patch16_clip_quickgelu_224.openai", "vit_base_patch16_clip_224.openai"])
+def test_weights_are_found_as_their_repository_has_them(place, tmp_path):
+    architecture = "vit_base_patch16_clip_quickgelu_224.openai"
+    network = {"name": "timm", "architecture": architecture, "pretrained": True, "weights_root": str(tmp_path)}
+    looked = (
+        rf"{architecture}.safetensors or .*{architecture}/model.safetensors or .*_clip_224.openai/model.safetensors"
+    )
+    with pytest.raises(FileNotFoundError, match=looked):
+        find_weights(network)
+    (tmp_path / place).mkdir()
+    (tmp_path / place / "model.safetensors").write_bytes(b"")
+    assert find_weights(network).file == tmp_path / place / "model.safetensors"
+
+
+def test_weights_of_other_classes_are_refused(folder, tmp_path):
+    """Under a layer of the data's own, any file of that architecture would fit."""
+    for outputs in (10, 0):
+        weights_of(build_network(without_weights(RESNET), 3, outputs, 160), tmp_path / "other.safetensors")
+        weights = find_weights({**RESNET, "weights_file": str(tmp_path / "other.safetensors")})
+        message = f"other.safetensors does not fit .*: its last layer, fc, has {outputs} outputs, .* published one 1000"
+        for network in (without_weights(RESNET), {"name": "frozen_features", "backbone": without_weights(RESNET)}):
+            with pytest.raises(ValueError, match=message):
+                load_weights(build_network(network, 3, 7, 160), weights, new_head=True)
+
+
+def test_a_head_stands_on_clips_features_as_they_are_or_projected(folder, tmp_path):
+    """What CLIP compares with text is 512 numbers, whatever the width of its transformer (256 here)."""
+    plain = {"name": "timm", "architecture": CLIP["architecture"], "img_size": "image"}
+    full = build_network({"name": "timm", "architecture": CLIP["architecture"]}, 3, 512, 224)
+    weights_of(full, tmp_path / f"{CLIP['architecture']}.safetensors")
+    images, seen = torch.rand(2, 3, 32, 32), {}
+    for projection, size in ((True, 512), (False, 256)):
+        backbone = {**CLIP, "img_size": "image", "weights_root": str(tmp_path)}
+        network = {"name": "frozen_features", "hidden": 8, "projection": projection, "backbone": backbone}
+        train_model("head", entry(network), folder / "colour", tmp_path / "out", tmp_path / "store", 0, "cpu")
+        description = read_json(tmp_path / "out" / "classifier.json")["network"]
+        assert description == {**network, "backbone": plain}
+        seen[size] = load_classifier(tmp_path / "out").net.features(images)
+        assert seen[size].shape == (2, size)
+    head = load_file(tmp_path / f"{CLIP['architecture']}.safetensors")
+    torch.testing.assert_close(seen[512], seen[256] @ head["head.weight"].T + head["head.bias"])
+
+
+@pytest.mark.parametrize("backbone", [RESNET, {"name": "vgg16"}], ids=lambda network: network["name"])
+def test_classes_are_no_projection(backbone):
+    network = {"name": "frozen_features", "projection": True, "backbone": without_weights(backbone)}
+    with pytest.raises(ValueError, match=r"projection: the last layer of .* is no projection of features, as CLIP's"):
+        build_network(network, 3, 7, 160)
 
 
 @pytest.mark.parametrize("backbone", [VIT, RESNET], ids=lambda network: network["architecture"])

@@ -345,6 +345,8 @@ def test_rows_are_compared_on_the_images_that_both_have(some_images):
     results = read_rows(spec, attacks)
     says = findings(summarise(spec, results), results)
     assert "both are counted on those alone" in says[0]
+    assert "With 3 to 8 images only large differences" in says[0]
+    assert says[1].startswith("LOTS (on 3 images): ASR")
     assert "ASR 1.00 [0.44, 1.00] against 1.00 [0.44, 1.00] for JMA" in says[1]
     assert "median L2 over its own successes 3.00 against 2.00" in says[1], "of images 1 to 3 alone"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from wolfe.study import Study, StudyError
 from wolfe.study.resources import growing
@@ -40,9 +42,23 @@ def test_fewer_constants_leave_more_iterations_for_each() -> None:
     assert cut("carlini_wagner", asked, [budget]) == {"search_steps": 2, "max_iterations": 500}
 
 
-def test_at_least_one_iteration_is_left() -> None:
+def test_fewer_iterations_than_constants_leave_one_for_each_of_as_many() -> None:
     budget = {"attacks": ["carlini_wagner"], "maximum_iterations": 3}
-    assert cut("carlini_wagner", {"search_steps": 10, "max_iterations": 50}, [budget])["max_iterations"] == 1
+    asked = {"search_steps": 10, "max_iterations": 50}
+    assert cut("carlini_wagner", asked, [budget]) == {"search_steps": 3, "max_iterations": 1}
+
+
+@given(
+    steps=st.integers(1, 12), iterations=st.integers(1, 3000), most=st.integers(1, 2000), scale=st.floats(0.001, 1.0)
+)
+def test_no_row_makes_more_iterations_in_all_than_its_budget(
+    steps: int, iterations: int, most: int, scale: float
+) -> None:
+    budget = {"attacks": ["carlini_wagner"], "maximum_iterations": most, "iteration_scale": scale}
+    left = cut("carlini_wagner", {"search_steps": steps, "max_iterations": iterations}, [budget])
+    assert 1 <= left["search_steps"] * left["max_iterations"] <= most
+    assert left["search_steps"] <= steps
+    assert left["max_iterations"] <= iterations
 
 
 def test_rows_with_fewer_images_are_other_work_but_not_cut() -> None:
@@ -62,6 +78,33 @@ def test_the_name_of_a_long_row_tells_its_images_too() -> None:
     many = {"initial_constant": 0.1234567, "search_steps": 7, "max_iterations": 12345, "learning_rate": 0.01234}
     many |= {"confidence": 0.123456789, "abort_early": False, "start_scale": 0.987654321}
     assert len({slug("carlini_wagner", many, images) for images in (None, 10, 20)}) == 3
+
+
+def figure_of(part: dict[str, Any], images: int | None) -> dict[str, Any]:
+    """The small study with one figure, of a table whose first row attacks some images."""
+    config = small_study()
+    rows = config["tables"]["first"]["rows"]
+    rows[0] |= {} if images is None else {"images": images}
+    config["figures"] = {"shown": {"title": "Shown", "table": "first", **part}}
+    return config
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (
+            {"images": 3},
+            r"figures\.shown\.images: must be at most 2 \(the images that every row shown attacks\), not 3",
+        ),
+        ({"image": "test-00007"}, r"figures\.shown\.image: .* attack only their first images"),
+    ],
+)
+def test_a_figure_shows_images_that_its_rows_have(part: dict[str, Any], message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        Study.from_config(figure_of(part, 2))
+    Study.from_config(figure_of(part, None))
+    others = Study.from_config(figure_of({}, None)).tables["first"]["rows"][1]["label"]
+    Study.from_config(figure_of({**part, "rows": [others]}, 2))
 
 
 def test_jobs_are_told_the_images_of_each_row() -> None:

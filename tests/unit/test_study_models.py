@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
 from tests.unit.test_study import small_study
+from wolfe.cli import app
 from wolfe.study import Study, StudyError
 
 CLIP = {"name": "timm", "architecture": "vit_base_patch16_clip_224.openai", "pretrained": True, "img_size": "image"}
@@ -28,6 +31,7 @@ def with_model(name, change):
         ("labels", {"network": {"name": "vgg16", **VGG16}}),
         ("labels", {"network": {**VGG16, "name": "vgg16_ensemble", "branches_from_bottom": True}}),
         ("head", {"bottom": None, "network": {**HEAD, "backbone": CLIP}}),
+        ("head", {"bottom": None, "network": {**HEAD, "projection": True, "backbone": CLIP}}),
         ("head", {"bottom": None, "network": {**HEAD, "backbone": VGG16}}),
         ("ecoc", {"network": {"name": "vgg16_ensemble", "width": 0.1, "branches_from_bottom": True}}),
     ],
@@ -86,6 +90,12 @@ def test_models_of_the_papers_are_allowed(name, change):
             {"bottom": None, "network": {**HEAD, "backbone": {"name": "torchvision", "architecture": "resnet50"}}},
             "models.head.network.backbone.name: .*allowed: vgg16, inception_v3, timm",
         ),
+        ("head", {"network": {**HEAD, "projection": True}}, "network.projection: only a backbone of timm's that is"),
+        (
+            "head",
+            {"bottom": None, "network": {**HEAD, "projection": True, "backbone": VGG16}},
+            "models.head.network.projection: only a backbone of timm's",
+        ),
         (
             "head",
             {"bottom": None, "network": {**HEAD, "backbone": CLIP}, "training": {"epochs": 0}},
@@ -111,3 +121,43 @@ def test_models_of_the_papers_are_allowed(name, change):
 def test_models_that_cannot_be_are_refused_with_the_study(name, change, message):
     with pytest.raises(StudyError, match=message):
         Study.from_config(with_model(name, change))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (
+            "labels",
+            {"network": {**VGG16, "weights": "IMAGENET1K_V9"}},
+            "models.labels.network: network: torchvision's vgg16_bn has no weights 'IMAGENET1K_V9'; it has",
+        ),
+        (
+            "head",
+            {"bottom": None, "network": {**HEAD, "backbone": {**CLIP, "architecture": "vit_base_patch16_225"}}},
+            "models.head.network: timm has no architecture 'vit_base_patch16_225'; near it: vit_base_patch16_224",
+        ),
+        (
+            "head",
+            {"bottom": None, "network": {**HEAD, "backbone": {**CLIP, "architecture": "vit_base_patch16_224.openai"}}},
+            "models.head.network: timm has no weights for 'vit_base_patch16_224.openai'; of vit_base_patch16_224 it",
+        ),
+        (
+            "head",
+            {
+                "bottom": None,
+                "network": {**HEAD, "projection": True, "backbone": {**CLIP, "architecture": "resnet18.a1_in1k"}},
+            },
+            "models.head.network: projection: the last layer of resnet18.a1_in1k is no projection",
+        ),
+    ],
+)
+def test_names_that_libraries_do_not_have_are_refused_by_validate(name, change, message, tmp_path):
+    """A study alone, as Snakemake plans it, does not ask the libraries."""
+    document = with_model(name, change)
+    if name == "labels":
+        del document["models"]["head"]
+    Study.from_config(document)
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(document))
+    result = CliRunner().invoke(app, ["validate", str(tmp_path / "study.yaml")])
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert result.stderr.startswith(f"Error: {message}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import threading
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,11 +15,16 @@ from wolfe.classifier import Classifier
 from wolfe.data import open_split
 from wolfe.data.writer import write_source
 from wolfe.encoding import OneHot
+from wolfe.experiments.detection_networks import logits
+from wolfe.experiments.softmax_images import _right
+from wolfe.experiments.targets import read_targets, write_targets
+from wolfe.experiments.transfer import _Judge, _logits
 from wolfe.files import sha256
 from wolfe.models import feed as feed_module
 from wolfe.models import load_classifier, train_model
 from wolfe.models.evaluation import evaluate
 from wolfe.models.feed import EpochBatches, Feed, OrderedBatches, loader
+from wolfe.models.folding import for_attack
 from wolfe.models.frozen_features import FeatureFeed, FrozenFeatures
 from wolfe.models.learner import Learner
 from wolfe.models.portions import Portions, Start
@@ -123,6 +129,48 @@ def test_evaluation_and_features_go_through_in_parts(data, monkeypatch):
     found = FeatureFeed(feed, classifiers[1])
     assert given == [64, 32, 16, 16, 16, 16]
     torch.testing.assert_close(found[list(range(64))][0], features[list(range(64))][0])
+
+
+@pytest.mark.filterwarnings("ignore:memory is used up")
+def test_the_stages_forward_passes_go_through_in_parts(data, tmp_path, monkeypatch):
+    trained(PLAIN, data, tmp_path)
+    classifier, split = load_classifier(tmp_path / "out"), open_split(data, "test")
+    images = split.images(range(len(split)))
+    judge, order = _Judge("one", "", classifier, {}), np.arange(len(split))
+    stages = {
+        "targets": lambda: read_targets(write_targets_of(tmp_path, data)).to_json(),
+        "transfer": lambda: _logits(judge, images, 16).tolist(),
+        "softmax": lambda: list(_right({"one": classifier}, split, order)),
+        "detection": lambda: logits(classifier, images).tolist(),
+    }
+    whole = {name: stage() for name, stage in stages.items()}
+    given = room_for(5, monkeypatch)
+    for name, stage in stages.items():
+        del given[:]
+        found = stage()
+        assert max(given) > 5 and given[-1] <= 5, name
+        if name in ("transfer", "detection"):
+            np.testing.assert_allclose(found, whole[name], rtol=1e-4, atol=1e-6)
+        else:
+            assert found == whole[name]
+
+
+def write_targets_of(folder, data):
+    rule = {"rule": "other_class", "images": 6, "only_correct": False}
+    write_targets(folder / "out", data, rule, folder / "targets.parquet", SEED, "cpu")
+    return folder / "targets.parquet"
+
+
+@pytest.mark.filterwarnings("ignore:memory is used up")
+def test_a_classifier_is_made_ready_for_attacks_with_as_many_images_as_fit(monkeypatch):
+    torch.manual_seed(0)
+    classifier = Classifier(VGG16(3, 5, 32, width=1 / 32), OneHot(5), [0.5] * 3, [0.5] * 3).eval()
+    images = torch.rand(16, 3, 32, 32)
+    whole = for_attack(classifier, images)
+    given = room_for(4, monkeypatch)
+    parts = for_attack(classifier, images)
+    assert given[:3] == [16, 8, 4] and max(given[3:]) == 4
+    assert all(torch.equal(value, parts.state_dict()[key]) for key, value in whole.state_dict().items())
 
 
 @pytest.mark.filterwarnings("ignore:memory is used up")

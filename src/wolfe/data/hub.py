@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wolfe.data.hub_classes import check_choice, first_of_each, most_populated
 from wolfe.data.hub_open import open_split_table
-from wolfe.data.hub_parts import Part, check_disjoint, check_size, parts_of
+from wolfe.data.hub_parts import Part, check_disjoint, check_files, check_size, parts_of
 from wolfe.data.hub_pictures import Pictures, Shape
 from wolfe.data.hub_sets import HubSet, hub_set
 from wolfe.data.hub_table import Table, joined, names_of
@@ -68,10 +68,9 @@ def build_hub(
     known, parts = hub_set(collection), parts_of(collection, splits)
     check_size(size, shorter_side, pad, stretch)
     check_choice(known, classes, per_class)
+    check_files(known, data_root, revision, files)
     inner = size - 2 * pad
-    shape = Shape(known.channels, inner, shorter_side or inner, pad, stretch)
-    if files is not None and (files < 1 or known.layout != "parquet"):
-        raise ValueError(f"hub: files must be at least 1, of a set of parquet files, got {files} of {known.title}")
+    shape = Shape(known.channels, inner, shorter_side or inner, pad, stretch, known.side)
     needed = dict.fromkeys(split for part in parts.values() for split in part.splits)
     opened = {split: open_split_table(known, split, data_root, revision, partial, files) for split in needed}
     tables = {part.base: joined([opened[split][0] for split in part.splits]) for part in parts.values()}

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from wolfe.data.hub_fetch import fetched, listed
 from wolfe.data.hub_labels import column_of, read_labels, read_names
 from wolfe.data.hub_sets import HubSet
+from wolfe.data.hub_shards import check_complete, copy_size, files_of_split, spread
 from wolfe.data.hub_table import RowGroup, Table, check_count
-
-Named = TypeVar("Named")
 
 # A parquet file ends in its schema and the place and size of every column.
 _END = 1 << 16
@@ -35,58 +34,48 @@ def split_files(
     Raises:
         FileNotFoundError: the folder or the files are missing, or the hub cannot be reached; the message says what to
             do.
+        ValueError: the files are of several copies of the set.
     """
-    folder, said = (Path(data_root), "") if data_root is not None else _fetched(known, split, revision, most)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"hub: data_root {folder} is no folder")
-    files = spread(parquet_files(known, split, folder), most)
+    if data_root is None:
+        found, files, said = _fetched(known, split, revision, most)
+    else:
+        found, files, said = _in_folder(known, split, Path(data_root), most)
     if not files:
         wanted = " or ".join(f"{beginning}-*.parquet" for beginning in known.beginnings(split))
-        raise FileNotFoundError(
-            f"hub: {folder} has no files {wanted}: put the parquet files of {known.repository} there"
-        )
-    return files, said or f"files {checksum(files)}"
+        where, remedy = data_root, f"put the parquet files of {known.repository} there"
+        if data_root is None:
+            where, remedy = known.repository, "name a folder as data_root"
+        raise FileNotFoundError(f"hub: {where} has no files {wanted}: {remedy}")
+    whole = max(found, copy_size(files))
+    return files, said + (f", {len(files)} of {whole} files" if len(files) < whole else "")
 
 
 def parquet_files(known: HubSet, split: str, folder: Path) -> tuple[Path, ...]:
-    """The files of a split, in the order of their names; none if the folder has none."""
-    for beginning in known.beginnings(split):
-        if files := sorted(folder.rglob(f"{beginning}-*.parquet")):
-            return tuple(files)
-    return ()
+    """The files of a split below a folder, in the order of their names; none if the folder has none."""
+    return files_of_split(known, split, (path for path in folder.rglob("*.parquet") if path.is_file()))
 
 
-def spread(files: Sequence[Named], most: int | None) -> tuple[Named, ...]:
-    """So many of the files, at even distances; all of them if they are not more."""
-    if most is None or len(files) <= most:
-        return tuple(files)
-    return tuple(files[number * len(files) // most] for number in range(most))
+def _in_folder(known: HubSet, split: str, folder: Path, most: int | None) -> tuple[int, tuple[Path, ...], str]:
+    """How many files of a split a folder has, those that are used, and their checksum in words."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"hub: data_root {folder} is no folder")
+    there = parquet_files(known, split, folder)
+    files = spread(there, most)
+    return len(there), files, f"files {checksum(files)}"
 
 
-def _fetched(known: HubSet, split: str, revision: str, most: int | None) -> tuple[Path, str]:
-    """The folder that the hub's own client keeps, with the files of a split, and the state that was fetched."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import GatedRepoError
-
-    remedy = f"fetch {known.repository} on a machine with a network and name its folder as data_root"
-    patterns = [f"*{beginning}-*.parquet" for beginning in known.beginnings(split)]
-    try:
-        if most is not None:
-            names = HfApi().list_repo_files(known.repository, repo_type="dataset", revision=revision)
-            matching = (sorted(fnmatch.filter(names, pattern)) for pattern in patterns)
-            patterns = list(spread(next((found for found in matching if found), []), most))
-        folder = Path(
-            snapshot_download(known.repository, repo_type="dataset", revision=revision, allow_patterns=patterns)
-        )
-    except GatedRepoError as error:
-        raise FileNotFoundError(
-            f"hub: {known.repository} is gated: accept its terms on its page with an account, then give that account's "
-            f"access token in HF_TOKEN (or run hf auth login); or {remedy}"
-        ) from error
-    except OSError as error:
-        raise FileNotFoundError(f"hub: {known.repository} cannot be fetched here ({error}): {remedy}") from error
-    # The client names a snapshot's folder by its commit.
-    return folder, f"revision {folder.name}"
+def _fetched(known: HubSet, split: str, revision: str, most: int | None) -> tuple[int, tuple[Path, ...], str]:
+    """How many files of a split the hub has, as far as that was asked, those that are used, and the state in words."""
+    if most is None:
+        patterns = [f"*{beginning}-*.parquet" for beginning in known.beginnings(split)]
+        folder = fetched(known, revision, patterns)
+        files = parquet_files(known, split, folder)
+        return len(files), files, f"revision {folder.name}"
+    # The client's folder may hold more files than were asked for now: those that are used are chosen by the hub's list.
+    there = files_of_split(known, split, listed(known, revision))
+    chosen = spread(there, most)
+    folder = fetched(known, revision, [str(name) for name in chosen])
+    return len(there), tuple(folder / name for name in chosen), f"revision {folder.name}"
 
 
 def checksum(files: Sequence[Path]) -> str:
@@ -112,6 +101,7 @@ def open_parquet(known: HubSet, split: str, files: Sequence[Path], partial: bool
         ValueError: a file is damaged, a column or the classes' names are missing or wrong, or images are missing; the
             message names them.
     """
+    check_complete(known, split, files, partial)
     metadata, schemas = zip(*(_opened(path) for path in files), strict=True)
     image, label = (column_of(files[0], schemas[0].names, names) for names in (known.image, known.label))
     for path, schema in zip(files, schemas, strict=True):
@@ -141,5 +131,5 @@ def _opened(path: Path) -> tuple[Any, Any]:
     try:
         with pq.ParquetFile(path) as file:
             return file.metadata, file.schema_arrow
-    except pa.ArrowInvalid as error:
+    except (OSError, pa.ArrowInvalid) as error:
         raise ValueError(f"hub: {path} is damaged or no parquet file ({error}): fetch it again") from error

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wolfe.data.hub_files import checksum
+from wolfe.data.hub_labels import check_names
 from wolfe.data.hub_sets import HubSet
 from wolfe.data.hub_table import PictureFiles, Table, check_count
 
@@ -29,13 +31,31 @@ def voc_folder(known: HubSet, folder: Path) -> Path | None:
     return next((place for place in places if (place / "ImageSets" / "Main").is_dir()), None)
 
 
-def open_voc(known: HubSet, split: str, folder: Path, partial: bool) -> tuple[Table, str]:
-    """The pictures of a split with the classes of which an object is there that is not difficult.
+@dataclass(frozen=True)
+class _Lists:
+    """What the text files of a split say.
+
+    Attributes:
+        files: the text files.
+        pictures: one path an image.
+        columns: for each class whether each image has it, uint8 (N,) of 0 and 1.
+        class_names: what the classes mean.
+    """
+
+    files: list[Path]
+    pictures: list[Path]
+    columns: list[NDArray[np.uint8]]
+    class_names: list[str]
+
+
+def open_folder(known: HubSet, split: str, folder: Path, partial: bool) -> tuple[Table, str]:
+    """The pictures of a split, each with its labels.
 
     Args:
-        known: VOC of a year.
-        split: train, validation or test.
-        folder: see `voc_folder`.
+        known: VOC of a year, or NUS-WIDE.
+        split: its name on the hub.
+        folder: of VOC see `voc_folder`; of NUS-WIDE it holds `ImageList`, `Groundtruth/TrainTestLabels` and the
+            pictures in `Flickr` or `images`.
         partial: whether pictures may be missing.
 
     Returns:
@@ -45,6 +65,15 @@ def open_voc(known: HubSet, split: str, folder: Path, partial: bool) -> tuple[Ta
         FileNotFoundError: a list or a picture is missing.
         ValueError: lists do not fit together, or images are missing.
     """
+    lists = (_nus_lists if known.layout == "nus_wide" else _voc_lists)(known, split, folder)
+    check_names(known, str(folder), lists.class_names)
+    labels = np.stack(lists.columns, axis=1)
+    table = _table(known, split, lists.pictures, labels, lists.class_names, partial)
+    return table, f"lists {checksum(lists.files)}"
+
+
+def _voc_lists(known: HubSet, split: str, folder: Path) -> _Lists:
+    """A class is there where an object of it is that is not difficult."""
     lists, name = folder / "ImageSets" / "Main", _VOC_SPLITS[split]
     files = sorted(path for path in lists.glob(f"*_{name}.txt"))
     if len(files) != known.classes:
@@ -60,27 +89,12 @@ def open_voc(known: HubSet, split: str, folder: Path, partial: bool) -> tuple[Ta
             raise ValueError(f"hub: {path} and {files[0]} list other images")
         # 0 marks a class of which only difficult objects are there.
         columns.append(np.asarray([pair[1] == "1" for pair in words], np.uint8))
-    paths = [folder / "JPEGImages" / f"{image}.jpg" for image in images]
-    class_names = [path.name.removesuffix(f"_{name}.txt") for path in files]
-    return _table(known, split, paths, np.stack(columns, axis=1), class_names, partial), f"lists {checksum(files)}"
+    pictures = [folder / "JPEGImages" / f"{image}.jpg" for image in images]
+    return _Lists(files, pictures, columns, [path.name.removesuffix(f"_{name}.txt") for path in files])
 
 
-def open_nus_wide(known: HubSet, split: str, folder: Path, partial: bool) -> tuple[Table, str]:
-    """The pictures of a split with the concepts that were found in each.
-
-    Args:
-        known: NUS-WIDE.
-        split: train or test.
-        folder: holds `ImageList`, `Groundtruth/TrainTestLabels` and the pictures in `Flickr` or `images`.
-        partial: whether pictures may be missing.
-
-    Returns:
-        The table and a checksum of its lists in words.
-
-    Raises:
-        FileNotFoundError: a list or a picture is missing.
-        ValueError: lists do not fit together, or images are missing.
-    """
+def _nus_lists(known: HubSet, split: str, folder: Path) -> _Lists:
+    """A concept is there where the authors found it."""
     name, truths = _NUS_SPLITS[split], folder / "Groundtruth" / "TrainTestLabels"
     listed = folder / "ImageList" / f"{name}Imagelist.txt"
     files = sorted(truths.glob(f"Labels_*_{name}.txt"))
@@ -98,8 +112,7 @@ def open_nus_wide(known: HubSet, split: str, folder: Path, partial: bool) -> tup
         columns.append((values == "1").astype(np.uint8))
     root = _pictures(folder, images)
     class_names = [path.name.removeprefix("Labels_").removesuffix(f"_{name}.txt") for path in files]
-    table = _table(known, split, [root / image for image in images], np.stack(columns, axis=1), class_names, partial)
-    return table, f"lists {checksum([listed, *files])}"
+    return _Lists([listed, *files], [root / image for image in images], columns, class_names)
 
 
 def _pictures(folder: Path, images: Sequence[str]) -> Path:

@@ -125,7 +125,25 @@ def read_names(known: HubSet, path: Path, schema: Any, column: str) -> list[str]
         raise ValueError(f"hub: {path} does not say what its classes mean (a ClassLabel in its metadata)")
     if len(names) != known.classes or len(set(names)) != known.classes:
         raise ValueError(f"hub: {path} names {len(set(names))} classes; {known.repository} has {known.classes}")
+    check_names(known, str(path), names)
     return names
+
+
+def check_names(known: HubSet, where: str, names: Sequence[str]) -> None:
+    """Refuses the classes of another set where those of this one are fixed; spelling may differ in case and blanks.
+
+    Raises:
+        ValueError: the message names the first that differs.
+    """
+    for number, (name, right) in enumerate(zip(names, known.class_names, strict=False)):
+        if _letters(name) != _letters(right):
+            raise ValueError(
+                f"hub: {where} calls class {number} {name!r}, {known.title} {right!r}: these are no files of it"
+            )
+
+
+def _letters(name: str) -> str:
+    return "".join(sign for sign in name.lower() if sign.isalnum())
 
 
 def _named(feature: Any) -> list[str] | None:

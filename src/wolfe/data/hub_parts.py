@@ -145,3 +145,21 @@ def check_size(size: int, shorter_side: int = 0, pad: int = 0, stretch: bool = F
         )
     if stretch and shorter_side:
         raise ValueError("hub: a picture that is stretched has no shorter_side: leave one of them out")
+
+
+def check_files(known: HubSet, data_root: str | None, revision: str | None, files: int | None) -> None:
+    """Refuses what an entry says of files where the set has none such, or where nothing can be fetched.
+
+    Raises:
+        ValueError: the message says what would be right.
+    """
+    if files is not None and (files < 1 or known.layout != "parquet"):
+        raise ValueError(f"hub: files must be at least 1, of a set of parquet files, got {files} of {known.title}")
+    if revision is not None and known.origin != "hub":
+        raise ValueError(f"hub: {known.title} is not fetched from the hub, so it has no revision: leave it out")
+    if data_root is None and known.origin == "folder":
+        held = "ImageList, Groundtruth and the pictures" if known.layout == "nus_wide" else "VOCdevkit"
+        raise ValueError(
+            f"hub: the pictures of {known.title} cannot be fetched: name a folder with {held}, or with parquet files, "
+            "as data_root (of this entry, or of the study for all its sets)"
+        )

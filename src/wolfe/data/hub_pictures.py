@@ -30,6 +30,7 @@ class Shape:
         shorter_side: the shorter side is brought to this length before a square of `size` is cut from the middle.
         pad: width of the black border around that square.
         stretch: the whole picture is brought to that square instead, whatever its shape was.
+        published: height and width that every picture of the set has, each in so many `channels`; 0 where they differ.
     """
 
     channels: int
@@ -37,6 +38,7 @@ class Shape:
     shorter_side: int
     pad: int = 0
     stretch: bool = False
+    published: int = 0
 
 
 class Pictures(Sequence[NDArray[np.uint8]]):
@@ -83,9 +85,14 @@ class Pictures(Sequence[NDArray[np.uint8]]):
         where, content = found
         try:
             with Image.open(io.BytesIO(content)) as image:
-                return np.asarray(shaped(image, self.shape))
+                form, picture = (len(image.getbands()), *image.size), np.asarray(shaped(image, self.shape))
         except (OSError, SyntaxError, ValueError) as error:
             raise ValueError(f"hub: {where} is no picture ({error})") from error
+        right = (self.shape.channels, self.shape.published, self.shape.published)
+        if self.shape.published and form != right:
+            there, wanted = (f"{wide}x{high} pixels in {bands} channel(s)" for bands, wide, high in (form, right))
+            raise ValueError(f"hub: {where} has {there}, the set's pictures have {wanted}: these are no files of it")
+        return picture
 
 
 def shaped(image: Image.Image, shape: Shape) -> Image.Image:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from wolfe.data.hub_names import CIFAR10, COCO, DIGITS, VOC
 from wolfe.data.source import Task
 
 
@@ -32,6 +33,10 @@ class HubSet:
         revision: the state of the repository that is fetched unless an entry names another.
         named: whether the files say what classes mean; if not, the classes' numbers stand for names that are missing.
         class_counts: training images of each class where they were published; empty to count those of the files.
+        class_names: what the classes are called wherever the set is; empty where copies differ.
+        side: height and width of every published picture; 0 where they differ.
+        origin: what is fetched where no folder is named: the repository on the hub, an archive, or nothing, so that a
+            folder must be named.
     """
 
     title: str
@@ -48,6 +53,9 @@ class HubSet:
     revision: str = "main"
     named: bool = True
     class_counts: tuple[int, ...] = ()
+    class_names: tuple[str, ...] = ()
+    side: int = 0
+    origin: Literal["hub", "archive", "folder"] = "hub"
 
     def beginnings(self, split: str) -> tuple[str, ...]:
         """What the names of a split's files may begin with."""
@@ -86,6 +94,8 @@ HUB_SETS: dict[str, HubSet] = {
         repository="uoft-cs/cifar10",
         counts={"train": 50_000, "test": 10_000},
         classes=10,
+        class_names=CIFAR10,
+        side=32,
         revision="0b2714987fa478483af9968de7c934580d0bb9a2",
     ),
     "mnist": HubSet(
@@ -93,7 +103,9 @@ HUB_SETS: dict[str, HubSet] = {
         repository="ylecun/mnist",
         counts={"train": 60_000, "test": 10_000},
         classes=10,
+        class_names=DIGITS,
         channels=1,
+        side=28,
         revision="77f3279092a1c1579b2250db8eafed0ad422088c",
     ),
     "gtsrb": HubSet(
@@ -112,6 +124,7 @@ HUB_SETS: dict[str, HubSet] = {
         repository="detection-datasets/coco",
         counts={"train": 117_266, "validation": 4_952},
         classes=80,
+        class_names=COCO,
         task="multi",
         label=("labels", "objects"),
         files=_VALIDATION_FILES,
@@ -125,26 +138,32 @@ HUB_SETS: dict[str, HubSet] = {
         task="multi",
         label=("labels", "label"),
         layout="nus_wide",
+        # The repository holds labels alone.
+        origin="folder",
     ),
     "voc2007": HubSet(
         title="PASCAL VOC2007",
         repository="VOC2007",
         counts={"train": 2_501, "validation": 2_510, "test": 4_952},
         classes=20,
+        class_names=VOC,
         task="multi",
         label=("labels",),
         files=_VALIDATION_FILES,
         layout="voc",
+        origin="folder",
     ),
     "voc2012": HubSet(
         title="PASCAL VOC2012",
         repository="VOC2012",
         counts={"train": 5_717, "validation": 5_823},
         classes=20,
+        class_names=VOC,
         task="multi",
         label=("labels",),
         files=_VALIDATION_FILES,
         layout="voc",
+        origin="archive",
     ),
 }
 """What an entry calls a data set, to where it is and what it holds. A set is added by its line here."""

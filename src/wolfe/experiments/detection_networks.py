@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wolfe.classifier import Classifier
 from wolfe.encoding import OneHot
 from wolfe.models.networks import build_network
+from wolfe.models.portions import Portions
 from wolfe.models.storage import load_classifier, load_description
 from wolfe.seeding import seed_for
 
@@ -129,5 +130,4 @@ def scores(detector: Classifier, images: NDArray[np.float32], batch_size: int) -
 @torch.no_grad()
 def logits(classifier: Classifier, images: Tensor) -> Tensor:
     """Logits (B, n), on the CPU, of images (B, C, H, W)."""
-    found: Tensor = classifier(images.to(classifier.device))
-    return found.cpu()
+    return Portions().joined(classifier, images.to(classifier.device)).cpu()

@@ -119,7 +119,8 @@ def _fit(
     channels_side_by_side(classifier)
     learner = Learner(classifier, options, len(CLASSES), seed)
     log = fit(learner, lesson.train, lesson.validation, checkpoints, device, quiet=True)
-    best = max(log.rows, key=lambda row: (row["validation_accuracy"], -row["validation_loss"]))
+    best = log.best("accuracy")
+    assert best is not None  # else its training would have been refused
     shape = list(lesson.train.images.shape[1:])
     description = {"name": detector.name, "network": detector.network, "image_shape": shape, "class_names": CLASSES}
     save_classifier(classifier, folder, description)

@@ -33,6 +33,7 @@ from wolfe.experiments.transfer_checks import checked_models
 from wolfe.files import atomic_path, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
 from wolfe.models.folding import for_attack
+from wolfe.models.portions import Portions
 from wolfe.models.storage import load_classifier
 
 PICTURES = "pictures.safetensors"
@@ -186,7 +187,7 @@ def _with_ends(seen: pd.DataFrame, classifiers: Mapping[str, Classifier], images
     decided = {}
     for name, one in classifiers.items():
         column = np.full(len(seen), -1)
-        column[last] = torch.cat([one.decide(part) for part in images.split(_BATCH)]).cpu().numpy()
+        column[last] = torch.cat([Portions().joined(one.decide, part) for part in images.split(_BATCH)]).cpu().numpy()
         decided[f"float_prediction_{name}"] = column
     return seen.assign(**decided)
 

@@ -14,6 +14,7 @@ from wolfe.attacks.multi_class_optimised import second_class
 from wolfe.classifier import Classifier
 from wolfe.data.image_set import ImageSet
 from wolfe.experiments.targets import RULES, Choice
+from wolfe.models.portions import Portions
 from wolfe.seeding import numpy_generator
 
 _BATCH = 128
@@ -74,12 +75,14 @@ def chosen_examples(
 
 def _right(classifiers: Mapping[str, Classifier], split: ImageSet, order: NDArray[np.int64]) -> Iterator[int]:
     """Positions, in an order, of the images that all classifiers get right."""
+    portions = Portions()
     for begin in range(0, len(order), _BATCH):
         part = order[begin : begin + _BATCH]
         images, right = split.images(part), torch.ones(len(part), dtype=torch.bool)
         with torch.no_grad():
             for classifier in classifiers.values():
-                right &= classifier.decide(images.to(classifier.device)).cpu() == split.labels[part]
+                decided = portions.joined(classifier.decide, images.to(classifier.device)).cpu()
+                right &= decided == split.labels[part]
         yield from part[right.numpy()].tolist()
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from wolfe.classifier import Classifier
 from wolfe.data.image_set import ImageSet, open_split
 from wolfe.files import atomic_path
+from wolfe.models.portions import Portions
 from wolfe.models.storage import load_classifier
 from wolfe.seeding import numpy_generator
 
@@ -172,11 +173,11 @@ def _candidates(
     classifier: Classifier, split: ImageSet, name: str, seed: int, only_correct: bool
 ) -> Iterator[tuple[int, Tensor]]:
     """Positions of test images and their predictions, in the seed's order."""
-    order = numpy_generator(seed, "test images", name).permutation(len(split))
+    order, portions = numpy_generator(seed, "test images", name).permutation(len(split)), Portions()
     for begin in range(0, len(order), _BATCH):
         index = order[begin : begin + _BATCH].tolist()
         with torch.no_grad():
-            predictions = classifier.decide(split.images(index).to(classifier.device)).cpu()
+            predictions = portions.joined(classifier.decide, split.images(index).to(classifier.device)).cpu()
         for position, prediction in zip(index, predictions, strict=True):
             if not only_correct or bool((prediction == split.labels[position]).all()):
                 yield position, prediction

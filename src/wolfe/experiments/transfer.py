@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from wolfe.experiments.transfer_verdicts import judged, shuffled
 from wolfe.files import atomic_path, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
 from wolfe.metrics import eight_bit
+from wolfe.models.portions import Portions
 from wolfe.models.storage import load_classifier
 from wolfe.report.records import RowRecords
 
@@ -38,6 +39,7 @@ class _Judge:
     weights: str
     classifier: Classifier
     clean: dict[str, Tensor]
+    portions: Portions = field(default_factory=Portions)
 
 
 def write_transfer(
@@ -123,7 +125,7 @@ def _look_at_originals(
         part = names[begin : begin + batch_size]
         pictures = originals(part)
         for judge in judges:
-            judge.clean.update(zip(part, _logits(judge.classifier, pictures, batch_size), strict=True))
+            judge.clean.update(zip(part, _logits(judge, pictures, batch_size), strict=True))
 
 
 def _image_names(row: RowRecords) -> list[str]:
@@ -131,9 +133,10 @@ def _image_names(row: RowRecords) -> list[str]:
 
 
 @torch.no_grad()
-def _logits(classifier: Classifier, images: Tensor, batch_size: int) -> Tensor:
-    """Logits (B, n), on the CPU, of images (B, C, H, W), batch by batch."""
-    return torch.cat([classifier(part.to(classifier.device)).cpu() for part in images.split(batch_size)])
+def _logits(judge: _Judge, images: Tensor, batch_size: int) -> Tensor:
+    """Logits (B, n), on the CPU, of images (B, C, H, W), batch by batch, or less where memory does not hold so many."""
+    asked, device = judge.portions.joined, judge.classifier.device
+    return torch.cat([asked(judge.classifier, part.to(device)).cpu() for part in images.split(batch_size)])
 
 
 def _judged_run(
@@ -151,7 +154,7 @@ def _judged_run(
     for judge in judges:
         if judge.weights != own_weights(row):
             clean = torch.stack([judge.clean[name] for name in names])
-            seen = {kind: _logits(judge.classifier, part, batch_size) for kind, part in pictures.items()}
+            seen = {kind: _logits(judge, part, batch_size) for kind, part in pictures.items()}
             verdicts = judged(judge.classifier.encoding, row.records, clean, seen)
             frames.append(pd.concat([_named(row, judge.name), verdicts], axis=1))
     return frames

@@ -14,14 +14,16 @@ _Result = TypeVar("_Result")
 
 # The share of the free memory that rows may take: the estimate of a row is rough, and memory comes in blocks.
 _SHARE = 0.8
-_CPU_MESSAGES = ("DefaultCPUAllocator", "not enough memory")
+# Torch's own allocator of a GPU has a class of such errors; a processor's has none, nor have the driver and the
+# libraries that ask it themselves.
+_MESSAGES = ("DefaultCPUAllocator", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED")
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is used up; a processor's allocator has no class of its own for that."""
+    """Whether an error says that memory is used up."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(message in str(error) for message in _CPU_MESSAGES)
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
 
 
 def allocated(device: torch.device) -> int:

@@ -1,4 +1,4 @@
-"""The published weights of torchvision and timm: found in a folder or fetched, and checked.
+"""The published weights of torchvision and timm by name; nothing is fetched or read here.
 
 What they were trained on (normalisation, classes) is known from their library, so a classifier that uses them sees
 images as they did.
@@ -6,74 +6,24 @@ images as they did.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from wolfe.files import sha256
-
-# A file of torchvision's carries the beginning of its checksum in its name.
-_HASH = re.compile(r"-([0-9a-f]{8,})\.pth$")
+from wolfe.model_choices import AS_PUBLISHED
+from wolfe.models.weights_files import Published
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Trained weights in a file.
-
-    Attributes:
-        name: library, architecture and the weights' own name.
-        file: where they are.
-        mean: what was subtracted from each channel of an image in [0, 1].
-        std: what it was divided by.
-        classes: the meaning of the outputs; empty where it is not known, or where they are no classes.
-    """
-
-    name: str
-    file: Path
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    classes: tuple[str, ...]
-
-    def origin(self) -> dict[str, str]:
-        """What a classifier's description says of them."""
-        return {"name": self.name, "sha256": sha256(self.file)}
-
-
-def _located(network_spec: Mapping[str, Any], name: str, file: str, fetch: Callable[[], Path]) -> Path:
-    """The file of weights: the one that is named, or the usual one in a folder, or what was fetched.
-
-    Raises:
-        FileNotFoundError: it is missing; the message says what to do.
-        ValueError: its content is not what its name promises.
-    """
-    given, root = network_spec.get("weights_file"), network_spec.get("weights_root")
-    path = Path(given) if given else Path(root) / file if root else None
-    if path is None:
-        try:
-            path = fetch()
-        except OSError as error:
-            raise FileNotFoundError(
-                f"network: the weights {name} are not on this machine and cannot be fetched here ({error}): put "
-                f"{file} into a folder and name it as weights_root"
-            ) from error
-    if not path.is_file():
-        raise FileNotFoundError(f"network: {path}, the weights {name}, is missing")
-    promised = _HASH.search(path.name)
-    if promised and not sha256(path).startswith(promised[1]):
-        raise ValueError(f"{path} is damaged: its checksum does not begin with {promised[1]}, as its name says")
-    return path
-
-
-def _torchvision_weights(network_spec: Mapping[str, Any]) -> Weights:
-    check_architecture(network_spec["architecture"])
+def _torchvision_weights(network_spec: Mapping[str, Any]) -> Published:
+    check_architecture(_architecture(network_spec))
     return _of_torchvision(network_spec, network_spec["architecture"])
 
 
-def _of_torchvision(network_spec: Mapping[str, Any], architecture: str) -> Weights:
+def _of_torchvision(network_spec: Mapping[str, Any], architecture: str) -> Published:
     from torchvision import models
 
     # Some weights are of features alone and tell no classes.
@@ -82,7 +32,7 @@ def _of_torchvision(network_spec: Mapping[str, Any], architecture: str) -> Weigh
     if wanted not in known:
         raise ValueError(f"network: torchvision's {architecture} has no weights {wanted!r}; it has {', '.join(known)}")
     item = known[wanted]
-    file = item.url.rsplit("/", 1)[-1]
+    file, shown = item.url.rsplit("/", 1)[-1], item.transforms()
 
     def fetch() -> Path:
         path = Path(torch.hub.get_dir()) / "checkpoints" / file
@@ -91,39 +41,44 @@ def _of_torchvision(network_spec: Mapping[str, Any], architecture: str) -> Weigh
             torch.hub.download_url_to_file(item.url, str(path), progress=False)
         return path
 
-    name, shown = f"torchvision {architecture} {item.name}", item.transforms()
-    path = _located(network_spec, name, file, fetch)
-    return Weights(name, path, tuple(shown.mean), tuple(shown.std), tuple(item.meta["categories"]))
+    name, classes = f"torchvision {architecture} {item.name}", tuple(item.meta["categories"])
+    return Published(name, tuple(shown.mean), tuple(shown.std), classes, (file,), fetch)
 
 
-def _vgg16_weights(network_spec: Mapping[str, Any]) -> Weights:
-    _refuse_changes(network_spec, {"width": 1})
+def _vgg16_weights(network_spec: Mapping[str, Any]) -> Published:
+    _refuse_changes(network_spec)
     return _of_torchvision(network_spec, "vgg16_bn" if network_spec.get("batch_norm", True) else "vgg16")
 
 
-def _ensemble_weights(network_spec: Mapping[str, Any]) -> Weights:
+def _ensemble_weights(network_spec: Mapping[str, Any]) -> Published:
     # What a branch ends with is its own, so the outputs are no classes.
     return replace(_vgg16_weights(network_spec), classes=())
 
 
-def _inception_weights(network_spec: Mapping[str, Any]) -> Weights:
-    _refuse_changes(network_spec, {"width": 1, "blocks": [3, 4, 2], "small_images": False})
+def _inception_weights(network_spec: Mapping[str, Any]) -> Published:
+    _refuse_changes(network_spec)
     # Torchvision normalises once more inside this network: both together map [0, 1] to [-1, 1].
     return replace(_of_torchvision(network_spec, "inception_v3"), mean=(0.5,) * 3, std=(0.5,) * 3)
 
 
-def _refuse_changes(network_spec: Mapping[str, Any], published: Mapping[str, Any]) -> None:
+def _refuse_changes(network_spec: Mapping[str, Any]) -> None:
     """Refuses published weights in a network that differs from the published one.
 
     Raises:
         ValueError: the message names the option and the published value.
     """
-    for option, value in published.items():
+    name = network_spec["name"]
+    for option, value in AS_PUBLISHED[name].items():
         if network_spec.get(option, value) != value:
-            name = network_spec["name"]
             raise ValueError(
                 f"network: published weights are of {name} with {option}: {value}, not {network_spec[option]}"
             )
+
+
+def _architecture(network_spec: Mapping[str, Any]) -> str:
+    if "architecture" not in network_spec:
+        raise ValueError(f"network {network_spec['name']} needs the option 'architecture'")
+    return str(network_spec["architecture"])
 
 
 def check_architecture(architecture: str) -> None:
@@ -132,8 +87,6 @@ def check_architecture(architecture: str) -> None:
     Raises:
         ValueError: the message lists near names.
     """
-    from difflib import get_close_matches
-
     from torchvision import models
 
     # These two give the outputs of a second classifier as well.
@@ -143,38 +96,83 @@ def check_architecture(architecture: str) -> None:
         raise ValueError(f"torchvision has no architecture {architecture!r} that can be used here; near it: {near}")
 
 
-def _timm_weights(network_spec: Mapping[str, Any]) -> Weights:
-    import timm
-    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+def check_timm_architecture(architecture: str) -> None:
+    """Refuses what timm does not have: an architecture, or the published weights that its name tells.
 
-    architecture = network_spec["architecture"]
-    try:
-        config = timm.get_pretrained_cfg(architecture, allow_unregistered=False)
-    except RuntimeError as error:
-        raise ValueError(f"network: timm has no weights for {architecture!r} ({error})") from error
-    assert config is not None
-    repository = config.hf_hub_id
-    if not repository:
+    Raises:
+        ValueError: the message lists near names, or the weights that there are.
+    """
+    import timm  # here, since it takes seconds and other networks do not need it
+
+    base, dot, tag = architecture.partition(".")
+    if not timm.is_model(base):
+        near = ", ".join(get_close_matches(base, timm.list_models(), n=6)) or "none"
+        raise ValueError(f"timm has no architecture {base!r}; near it: {near}")
+    tags = [name.removeprefix(f"{base}.") for name in timm.list_models(f"{base}.*", pretrained=True)]
+    if dot and tag not in tags:
+        raise ValueError(f"timm has no weights for {architecture!r}; of {base} it has {', '.join(tags) or 'none'}")
+
+
+def _timm_config(network_spec: Mapping[str, Any]) -> Any:
+    """What timm knows of published weights."""
+    import timm
+
+    architecture = _architecture(network_spec)
+    check_timm_architecture(architecture)
+    config = timm.get_pretrained_cfg(architecture, allow_unregistered=True)
+    if config is None or not config.hf_hub_id:
         raise ValueError(f"network: timm has no weights for {architecture!r} that can be fetched by name")
+    return config
+
+
+def _timm_weights(network_spec: Mapping[str, Any]) -> Published:
+    config = _timm_config(network_spec)
+    repository, file = config.hf_hub_id, config.hf_hub_filename or "model.safetensors"
     name = f"{config.architecture}.{config.tag}" if config.tag else str(config.architecture)
 
     def fetch() -> Path:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import errors, hf_hub_download
 
-        return Path(hf_hub_download(repository, config.hf_hub_filename or "model.safetensors"))
+        try:
+            return Path(hf_hub_download(repository, file))
+        except errors.HTTPError as error:  # type: ignore[attr-defined]  # its client's, which need be no OSError
+            raise OSError(str(error)) from error
 
-    path = _located(network_spec, f"timm {name}", f"{name}.safetensors", fetch)
-    # Of others (CLIP's outputs are no classes) only the layers before the last can be used.
+    # Alone under a name that tells what it is, or as its repository has it, in a folder.
+    files = (f"{name}.safetensors", f"{name}/{file}", f"{repository.split('/')[-1]}/{file}")
+    mean, std = tuple(config.mean), tuple(config.std)
+    return Published(f"timm {name}", mean, std, _timm_classes(config), tuple(dict.fromkeys(files)), fetch)
+
+
+def _timm_classes(config: Any) -> tuple[str, ...]:
+    """What the outputs mean; nothing where they are no classes (CLIP's)."""
+    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+
     subset = infer_imagenet_subset(config.to_dict())
-    classes = ImageNetInfo(subset).label_descriptions() if subset else ()
-    return Weights(f"timm {name}", path, tuple(config.mean), tuple(config.std), tuple(classes))
+    return tuple(ImageNetInfo(subset).label_descriptions()) if subset else ()
 
 
-CATALOGUES: dict[str, Callable[[Mapping[str, Any]], Weights]] = {
+def projected_size(backbone: Mapping[str, Any]) -> int:
+    """How many values a published last layer projects features to, where it gives no classes (CLIP's).
+
+    Args:
+        backbone: a network's entry, with or without what is about its weights.
+
+    Raises:
+        ValueError: there is no such layer.
+    """
+    config = _timm_config(backbone) if backbone.get("name") == "timm" else None
+    if config is None or not config.num_classes or _timm_classes(config):
+        told = backbone.get("architecture", backbone.get("name"))
+        raise ValueError(f"projection: the last layer of {told} is no projection of features, as CLIP's is")
+    return int(config.num_classes)
+
+
+CATALOGUES: dict[str, Callable[[Mapping[str, Any]], Published]] = {
     "torchvision": _torchvision_weights,
     "timm": _timm_weights,
     "vgg16": _vgg16_weights,
     "vgg16_ensemble": _ensemble_weights,
     "inception_v3": _inception_weights,
 }
-"""Name of a network to what finds the weights that its entry names."""
+"""Name of a network to what knows the weights that its entry names."""

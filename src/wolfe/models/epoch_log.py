@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,16 @@ class EpochLog(Callback):
                 "seconds": round(time.perf_counter() - self._started, 3),
             }
         )
+
+    def diverged(self) -> dict[str, float] | None:
+        """The first row whose validation loss is not finite; None where all are."""
+        return next((row for row in self.rows if not math.isfinite(row["validation_loss"])), None)
+
+    def best(self, metric: str) -> dict[str, float] | None:
+        """The row with the best validation metric, of equal ones that of the lowest loss; None where there is none."""
+        finite = [row for row in self.rows if math.isfinite(row["validation_loss"])]
+        key = f"validation_{metric}"
+        return max(finite, key=lambda row: (row[key], -row["validation_loss"]), default=None)
 
     def write(self, path: Path) -> None:
         """Writes the rows as CSV; a column that some lack is empty there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -10,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.plugins.environments import LightningEnvironment
 from torch.backends import cudnn
 
 from wolfe.models.epoch_log import EpochLog
@@ -46,7 +47,10 @@ def fit(learner: Learner, train: Batches, validation: Batches, checkpoints: Path
         quiet: no progress bar and no messages.
 
     Returns:
-        The log, one row an epoch.
+        The log, one row an epoch. Training that diverges ends there; the best weights are those of before.
+
+    Raises:
+        ValueError: it diverged in its first epoch; nothing is kept.
     """
     log = EpochLog()
     best = ModelCheckpoint(
@@ -68,9 +72,31 @@ def fit(learner: Learner, train: Batches, validation: Batches, checkpoints: Path
             ckpt_path=_resumable(checkpoints / "last.ckpt"),
             weights_only=True,
         )
+    _refuse_divergence(best, log, learner.options.learning_rate, checkpoints)
     content = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
     learner.load_state_dict(content["state_dict"])
     return log
+
+
+def _refuse_divergence(best: ModelCheckpoint, log: EpochLog, learning_rate: float, checkpoints: Path) -> None:
+    """Refuses a training no epoch of which has a finite score, or whose later ones have none, with a warning.
+
+    Raises:
+        ValueError: the message tells the epoch and its losses.
+    """
+    diverged = log.diverged()
+    if diverged is None:
+        return
+    said = (
+        f"training diverged: in epoch {diverged['epoch']} the training loss is {diverged['train_loss']}, that of "
+        f"validation {diverged['validation_loss']}"
+    )
+    if best.best_model_score is not None and bool(torch.isfinite(best.best_model_score)):
+        warnings.warn(f"{said}; the best weights of before are kept", stacklevel=3)
+        return
+    # To go on from them would be of no use.
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    raise ValueError(f"{said}: lower its learning_rate, {learning_rate}")
 
 
 def _trainer(learner: Learner, callbacks: list[Callback], device: str, quiet: bool) -> Trainer:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from wolfe.classifier import Classifier
+from wolfe.linear.memory import in_memory
 
 # Logits may differ by rounding alone: this share of the largest.
 _ROUNDING = 1e-4
@@ -25,12 +26,20 @@ def for_attack(classifier: Classifier, images: Tensor) -> Classifier:
     Args:
         classifier: in evaluation mode.
         images: some images (B, C, H, W) in [0, 1], on its device; they show which convolution each normalisation
-            follows, and that the logits stay what they were.
+            follows, and that the logits stay what they were. Fewer of them where memory does not hold so many.
 
     Returns:
         A copy with normalisations folded into convolutions; the classifier itself where there is nothing to fold or
         where the logits would differ by more than rounding (a convolution's output that something else uses too).
+
+    Raises:
+        MemoryError: not even one image fits.
     """
+    return in_memory(lambda size: _faster(classifier, images[:size]), len(images))
+
+
+def _faster(classifier: Classifier, images: Tensor) -> Classifier:
+    """What `for_attack` gives, with all images at once."""
     faster = copy.deepcopy(classifier)
     with torch.no_grad():
         expected = classifier(images)

@@ -9,12 +9,13 @@ import torch
 
 from wolfe.classifier import Classifier
 from wolfe.encoding import Codebook, Encoding, MultiLabel, OneHot, hadamard
-from wolfe.models.catalogues import Weights
+from wolfe.model_choices import LOSSES
+from wolfe.models.adopting import load_weights
 from wolfe.models.feed import Feed
-from wolfe.models.losses import LOSSES, check_loss
+from wolfe.models.losses import check_loss
 from wolfe.models.networks import build_network, takes_bottom, with_backbone
-from wolfe.models.pretrained import load_weights
 from wolfe.models.storage import load_classifier, load_description
+from wolfe.models.weights_files import Weights
 from wolfe.seeding import seed_for
 
 

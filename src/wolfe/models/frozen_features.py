@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from wolfe.classifier import Classifier
+from wolfe.models.adopting import put_tensors
+from wolfe.models.catalogues import projected_size
 from wolfe.models.feed import Batches, Feed, OrderedBatches, loader
 from wolfe.models.portions import Portions
-from wolfe.models.pretrained import put_tensors
 from wolfe.models.vgg import FIRST_LOGITS, VGG16
 
 
@@ -33,9 +34,11 @@ class FrozenFeatures(nn.Module):
             gives one with published weights.
         hidden: values of the hidden layer.
         dropout: share of the hidden values left out in training.
+        projection: keep the backbone's last layer, which projects its features (CLIP's to those that it compares with
+            text), and does not tell classes.
 
     Raises:
-        ValueError: the backbone is none of these.
+        ValueError: the backbone is none of these, or its last layer is no projection.
     """
 
     def __init__(
@@ -46,12 +49,17 @@ class FrozenFeatures(nn.Module):
         backbone: dict[str, Any],
         hidden: int = 512,
         dropout: float = 0.0,
+        projection: bool = False,
     ) -> None:
         from wolfe.models.networks import build_network  # here, since that module imports this one
 
         super().__init__()
-        # Any number of logits will do: their layer is taken off.
-        self.features = without_last_layer(build_network(backbone, in_channels, 1, image_size))
+        self._projects = projection
+        if projection:
+            self.features = build_network(backbone, in_channels, projected_size(backbone), image_size)
+        else:
+            # Any number of logits will do: their layer is taken off.
+            self.features = without_last_layer(build_network(backbone, in_channels, 1, image_size))
         self.features.requires_grad_(False)
         self.features.eval()
         with torch.no_grad():
@@ -79,7 +87,7 @@ class FrozenFeatures(nn.Module):
             raise ValueError("the network whose features are to be used is not the backbone described") from error
 
     def adopt(self, tensors: Mapping[str, Tensor], new_head: bool) -> None:  # noqa: ARG002
-        """Takes the features' weights from published ones, whose last layer is left out.
+        """Takes the features' weights from published ones, whose last layer is left out unless it projects them.
 
         Args:
             tensors: of the backbone, as its library names them.
@@ -88,7 +96,7 @@ class FrozenFeatures(nn.Module):
         Raises:
             ValueError: they are another network's.
         """
-        put_tensors(self.features, tensors, new_head=True)
+        put_tensors(self.features, tensors, new_head=not self._projects)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, n) of normalised images (B, C, H, W)."""

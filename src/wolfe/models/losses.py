@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wolfe.encoding import Encoding
+from wolfe.model_choices import LOSSES
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits (B, n) and labels, (B,) or (B, n), to the loss (B,) of each image."""
@@ -81,17 +82,8 @@ class AsymmetricLoss:
         return -torch.where(labels > 0, gains_on, gains_off).mean(dim=1)
 
 
-LOSSES: dict[str, dict[str, Loss | None]] = {
-    "one_hot": {"cross_entropy": None},
-    "codebook": {"hinge": None},
-    "multi_label": {
-        "binary_cross_entropy": None,
-        "hinge": hinge,
-        "categorical_hinge": categorical_hinge,
-        "asymmetric": AsymmetricLoss(),
-    },
-}
-"""Kind of encoding to its losses by name, its own first: that is what None stands for."""
+# Of those that a study may name, the ones that are no encoding's own.
+_OTHERS: dict[str, Loss] = {"hinge": hinge, "categorical_hinge": categorical_hinge, "asymmetric": AsymmetricLoss()}
 
 
 def kind_of(encoding: Encoding) -> str:
@@ -114,12 +106,13 @@ def training_loss(encoding: Encoding, name: str | None) -> Loss:
 
     Args:
         encoding: of its logits.
-        name: one of `LOSSES`; None for the encoding's own.
+        name: one of the `LOSSES` of its kind; None for the encoding's own.
 
     Raises:
         ValueError: the encoding is not trained with it.
     """
+    kind = kind_of(encoding)
     if name is None:
         return encoding.loss
-    check_loss(kind_of(encoding), name)
-    return LOSSES[kind_of(encoding)][name] or encoding.loss
+    check_loss(kind, name)
+    return encoding.loss if name == LOSSES[kind][0] else _OTHERS[name]

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 
 from wolfe.models.alexnet import AlexNet
-from wolfe.models.catalogues import check_architecture
+from wolfe.models.catalogues import check_architecture, check_timm_architecture
 from wolfe.models.ensemble import VGG16Ensemble
 from wolfe.models.frozen_features import FrozenFeatures
 from wolfe.models.inception import inception_v3
@@ -50,9 +49,7 @@ def timm_network(
     """
     import timm  # here, since it takes seconds and other networks do not need it
 
-    if not timm.is_model(architecture):
-        near = ", ".join(get_close_matches(architecture, timm.list_models(), n=6)) or "none"
-        raise ValueError(f"timm has no architecture {architecture!r}; near it: {near}")
+    check_timm_architecture(architecture)
     if options.get("img_size") == "image":
         options["img_size"] = image_size
     try:

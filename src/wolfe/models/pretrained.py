@@ -1,31 +1,21 @@
-"""Published weights in a network: what an entry says of them, whether their classes are the data's, how they get in.
-
-Nothing is unpickled but tensors.
-"""
+"""Published weights: what a network's entry says of them, and whether their classes are the data's."""
 
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from wolfe.encoding import Encoding, OneHot
-from wolfe.models.catalogues import CATALOGUES, Weights
+from wolfe.models.catalogues import CATALOGUES, check_architecture, check_timm_architecture, projected_size
+from wolfe.models.weights_files import Published, Weights, located
 
 OPTIONS = ("weights", "pretrained", "weights_file", "weights_root")
 """What of a network's entry is about its weights; the rest describes the network."""
 
 # The names of classes differ in spelling from list to list; another order of classes agrees almost nowhere.
 _AGREEMENT = 0.95
-# The layers of a second classifier, which only training uses.
-_SECOND = ("AuxLogits.",)
 _PARTICULAR = re.compile(r"\s*\(n\d+\)$")
 
 
@@ -40,13 +30,38 @@ def find_weights(network_spec: Mapping[str, Any]) -> Weights | None:
 
     Args:
         network_spec: with `weights` (a name of torchvision's), or of timm with `pretrained`; `weights_file` names their
-            file, `weights_root` a folder that holds it under its usual name. A head on frozen features says this in
+            file, `weights_root` a folder that holds it under a usual name. A head on frozen features says this in
             the entry of its `backbone`.
 
     Raises:
         ValueError: there are no such weights, or the file is not theirs.
         FileNotFoundError: the file is missing and cannot be fetched; the message says what to do.
     """
+    known = _known_weights(network_spec)
+    return None if known is None else located(network_spec.get("backbone", network_spec), known)
+
+
+def check_names(network_spec: Mapping[str, Any]) -> None:
+    """Refuses architectures and weights that their library does not have; nothing is fetched or built.
+
+    Args:
+        network_spec: a network's entry; one without such names is fine.
+
+    Raises:
+        ValueError: the message lists what there is.
+    """
+    network = network_spec.get("backbone", network_spec)
+    if "architecture" in network and network.get("name") == "torchvision":
+        check_architecture(network["architecture"])
+    if "architecture" in network and network.get("name") == "timm":
+        check_timm_architecture(network["architecture"])
+    _known_weights(network_spec)
+    if network_spec.get("projection"):
+        projected_size(network)
+
+
+def _known_weights(network_spec: Mapping[str, Any]) -> Published | None:
+    """What is known of the weights that an entry asks for; None where it asks for none."""
     if "backbone" in network_spec:
         return _of_backbone(network_spec["backbone"])
     name, wanted = network_spec.get("name"), network_spec.get("weights") or network_spec.get("pretrained")
@@ -62,9 +77,9 @@ def find_weights(network_spec: Mapping[str, Any]) -> Weights | None:
     return CATALOGUES[name](network_spec)
 
 
-def _of_backbone(backbone: Mapping[str, Any]) -> Weights:
-    """The weights of the network below a head, whose own outputs are not used."""
-    found = find_weights(backbone)
+def _of_backbone(backbone: Mapping[str, Any]) -> Published:
+    """The weights of the network below a head, whose own outputs tell no classes here."""
+    found = _known_weights(backbone)
     if found is None:
         raise ValueError(
             "network: a backbone that is described in the study needs published weights (weights, pretrained); leave "
@@ -130,99 +145,3 @@ def keeps_head(name: str, weights: Weights | None, encoding: Encoding, class_nam
             f"({class_names[0]}, ...): train it, with epochs of 1 or more"
         )
     return kept
-
-
-def load_weights(network: nn.Module, weights: Weights, new_head: bool) -> None:
-    """Puts weights into a network.
-
-    Args:
-        network: as its library builds it, with fresh weights; changed in place.
-        weights: of that architecture.
-        new_head: the last layer has other outputs and keeps its fresh weights.
-
-    Raises:
-        ValueError: the file cannot be read, or its tensors do not fit; the message names the file.
-    """
-    tensors = _tensors(weights.file)
-    try:
-        put_tensors(network, tensors, new_head)
-    except (ValueError, RuntimeError, KeyError, AttributeError) as error:
-        # Timm's conversions fail by whatever is missing first.
-        found = " ".join(str(error).split())
-        raise ValueError(f"{weights.file} does not fit the network: {found}") from error
-
-
-def put_tensors(network: nn.Module, tensors: Mapping[str, Tensor], new_head: bool) -> None:
-    """Puts published tensors into a network: by its own method `adopt(tensors, new_head)` if it has one.
-
-    Args:
-        network: changed in place.
-        tensors: by the names that their library gives them.
-        new_head: the last layer, if the network has it, keeps its fresh weights.
-
-    Raises:
-        ValueError: they do not fit.
-    """
-    adopt = getattr(network, "adopt", None)
-    if callable(adopt):
-        adopt(tensors, new_head)
-        return
-    own, heads = network.state_dict(), _heads(network)
-    state = {key: value for key, value in _converted(network, tensors).items() if not key.startswith(_SECOND)}
-    if new_head:
-        state = {key: value for key, value in state.items() if not key.startswith(heads)}
-        state |= {key: value for key, value in own.items() if key.startswith(heads)}
-    load_state(network, state)
-
-
-def load_state(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Loads tensors that must all be there and fit; counts of batches, which older files lack, may be missing.
-
-    Raises:
-        ValueError: they do not fit; the message counts what is wrong and gives an example.
-    """
-    own = network.state_dict()
-    state = {**{key: value for key, value in own.items() if key.endswith("num_batches_tracked")}, **state}
-    missing, surplus = own.keys() - state.keys(), state.keys() - own.keys()
-    differing = [key for key in own.keys() & state.keys() if own[key].shape != state[key].shape]
-    if missing or surplus or differing:
-        first = sorted([*missing, *surplus, *differing])[0]
-        raise ValueError(
-            f"{len(missing)} tensors are missing, {len(surplus)} are too many, {len(differing)} have another shape "
-            f"(for example {first})"
-        )
-    network.load_state_dict(state)
-
-
-def _converted(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as timm's network has them: other names, position embeddings for another number of patches."""
-    module = type(network).__module__
-    convert = getattr(sys.modules[module], "checkpoint_filter_fn", None) if module.startswith("timm.") else None
-    return dict(convert(dict(tensors), network) if convert else tensors)
-
-
-def _heads(network: nn.Module) -> tuple[str, ...]:
-    """Beginnings of the names of the tensors that give the outputs: timm names them, else those of the last layer."""
-    named = (getattr(network, "pretrained_cfg", None) or {}).get("classifier")
-    if not named:
-        layers = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
-        named = layers[-1]
-    return tuple(f"{name}." for name in ([named] if isinstance(named, str) else named))
-
-
-def _tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name.
-
-    Raises:
-        ValueError: it holds something else.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        content = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
-        raise ValueError(f"{file} holds no tensors that can be read safely ({error})") from error
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{file} holds no tensors by name")
-    return dict(content)

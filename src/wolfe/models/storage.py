@@ -31,8 +31,14 @@ def save_classifier(classifier: Classifier, folder: Path, description: dict[str,
         folder: where the two files go.
         description: `network`, `image_shape` [C, H, W], `class_names` and `dataset`; the encoding, the
             normalisation and the checksum of the weights are added here.
+
+    Raises:
+        ValueError: a weight is not finite; nothing is written.
     """
     folder = Path(folder)
+    broken = [key for key, value in classifier.net.state_dict().items() if not bool(value.isfinite().all())]
+    if broken:
+        raise ValueError(f"the weights of {description.get('name', 'a classifier')} are not finite, e.g. {broken[0]}")
     tensors = {key: value.detach().cpu().contiguous() for key, value in classifier.net.state_dict().items()}
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file(tensors, temporary)

@@ -22,8 +22,8 @@ from wolfe.classifier import Classifier
 from wolfe.data.image_set import load_card, open_split
 from wolfe.files import atomic_path, checked, read_json, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
+from wolfe.linear.memory import in_memory
 from wolfe.models.calibrating import calibrate
-from wolfe.models.catalogues import Weights
 from wolfe.models.epoch_log import EpochLog
 from wolfe.models.evaluation import evaluate
 from wolfe.models.feed import Batches, Feed
@@ -33,7 +33,7 @@ from wolfe.models.fresh import complete, fresh_classifier, make_encoding
 from wolfe.models.frozen_features import FeatureFeed, FrozenFeatures, head_of
 from wolfe.models.learner import Learner, TrainingOptions
 from wolfe.models.losses import training_loss
-from wolfe.models.pretrained import check_channels, find_weights, keeps_head, without_weights
+from wolfe.models.pretrained import check_channels, check_names, find_weights, keeps_head, without_weights
 from wolfe.models.storage import (
     CALIBRATION,
     DESCRIPTION,
@@ -43,6 +43,7 @@ from wolfe.models.storage import (
     save_calibration,
     save_classifier,
 )
+from wolfe.models.weights_files import Weights
 from wolfe.seeding import seed_for
 
 OUTPUTS = (WEIGHTS, DESCRIPTION, "metrics.json", "training.csv")
@@ -65,8 +66,9 @@ def train_model(
 ) -> None:
     """Trains a classifier, or takes the finished one from the store.
 
-    A batch that memory does not hold is learned in parts; `metrics.json` and `training.csv` then tell their size as
-    `micro_batch` (batch normalisation goes over a part, not over the batch).
+    A training that diverges after some epochs keeps the best weights of before, and `metrics.json` tells the epoch as
+    `diverged_epoch`. A batch that memory does not hold is learned in parts; `metrics.json` and `training.csv` then tell
+    their size as `micro_batch` (batch normalisation goes over a part, not over the batch).
 
     Writes `weights.safetensors`, `classifier.json`, `metrics.json`, `training.csv`, `calibration.json` where that is
     wanted, and `run.json` (checksums of the others, versions, seconds).
@@ -87,10 +89,13 @@ def train_model(
 
     Raises:
         FileNotFoundError: the data set, the bottom or published weights are missing.
-        ValueError: the spec is wrong or a file was changed; the message says which and what is allowed.
+        ValueError: the spec is wrong or a file was changed; the message says which and what is allowed. Or the
+            training diverged in its first epoch.
     """
     place = resolve_device(device)
     measured = place if calibrated else None
+    # Before the data are read, which may take hours.
+    check_names(spec["network"])
     weights = find_weights(spec["network"])
     out, kept = Path(out), Path(store) / _key(name, spec, Path(data_folder), bottom, weights, seed, measured)
     if not _finished(kept / "classifier"):
@@ -190,7 +195,8 @@ def _train(
         log.write(folder / "training.csv")
     if calibrated:
         images = sets["test"].images(range(min(_TOGETHER, len(sets["test"])))).to(device)
-        save_calibration(calibrate(for_attack(classifier, images), images), folder)
+        faster = for_attack(classifier, images)
+        save_calibration(in_memory(lambda size: calibrate(faster, images[:size]), len(images)), folder)
     _write_metrics(folder, classifier, feeds, len(class_names), log, time.perf_counter() - started)
 
 
@@ -209,13 +215,13 @@ def _write_metrics(
 ) -> None:
     """Writes `metrics.json` and, last, `run.json`."""
     scores = {split: evaluate(classifier, feeds[split], classes) for split in ("validation", "test")}
-    main = f"validation_{'mAP' if classifier.encoding.multi_label else 'accuracy'}"
-    best = max(log.rows, key=lambda row: (row[main], -row["validation_loss"]), default={"epoch": 0})
+    best, diverged = log.best("mAP" if classifier.encoding.multi_label else "accuracy"), log.diverged()
     parts = [int(row["micro_batch"]) for row in log.rows if "micro_batch" in row]
     metrics = {
         **scores,
         "epochs": len(log.rows),
-        "best_epoch": best["epoch"],
+        "best_epoch": best["epoch"] if best else 0,
+        **({"diverged_epoch": diverged["epoch"]} if diverged else {}),
         **({"micro_batch": min(parts)} if parts else {}),
         "parameters": count_parameters(classifier),
         "counts": {split: len(feed) for split, feed in feeds.items()},

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from wolfe.models.pretrained import load_state
+from wolfe.models.adopting import load_state
 
 # Output channels of each convolution at full width; "pool" halves height and width.
 PLAN: tuple[int | str, ...] = (

@@ -155,9 +155,11 @@ def _part_caption(part: Mapping[str, Any], images: list[list[Example]], class_na
 
 
 def _how_chosen(part: Mapping[str, Any], images: int) -> str:
+    attacked = [row.get("images") or part["table"]["images"] for group in _groups(part) for row in group]
+    among = f", of the first {min(attacked)} that every row has," if min(attacked) < max(attacked) else ""
     who, best = ("The images are", "those") if images > 1 else ("The image is", "the one")
     if not part.get("image"):
-        return f"{who} {best} on which most of these attacks succeed"
+        return f"{who} {best}{among} on which most of these attacks succeed"
     return f"{who} asked for in the study" if images == 1 else "The first image is asked for in the study"
 
 

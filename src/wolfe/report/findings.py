@@ -20,7 +20,7 @@ REFERENCE = "jma"
 """The attack that the others are compared with."""
 REFINED = "jma_refined"
 """Its sibling, which is no rival."""
-_ON_SHARED = " Where a row has fewer images, both are counted on those alone."
+_ON_SHARED = " Where a row has fewer images, both are counted on those alone, and the comparison says how many."
 LEVEL = 0.05
 """A difference is called one when an exact two-sided sign test on the paired images gives a smaller p."""
 
@@ -48,7 +48,7 @@ def findings(table: pd.DataFrame, results: Mapping[str, RowRecords]) -> list[str
     assert reference is not None
     paragraphs = [
         f"{opening}{reference['label']}, the JMA row with the highest ASR (of equals, the smallest median L2), "
-        f"against each rival's best row whose budget was not cut. With {reference['images']} images only large "
+        f"against each rival's best row whose budget was not cut. With {_numbers(table)} images only large "
         "differences can be told from chance; p is from an exact two-sided sign test."
         + (_ON_SHARED if (table["images"] < table["images"].max()).any() else "")
     ]
@@ -58,8 +58,14 @@ def findings(table: pd.DataFrame, results: Mapping[str, RowRecords]) -> list[str
             paragraphs.append(f"{attack_name(rival)}: every row ran with a cut budget, so nothing is concluded.")
         else:
             pair = (results[reference["slug"]].records, results[line["slug"]].records)
-            paragraphs.append(_comparison(*_on_shared(reference, line, *pair)))
+            paragraphs.append(_comparison(*_on_shared(reference, line, *pair), int(table["images"].max())))
     return paragraphs
+
+
+def _numbers(table: pd.DataFrame) -> str:
+    """The number of images, or the least and the greatest where rows differ."""
+    least, most = int(table["images"].min()), int(table["images"].max())
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def _on_shared(
@@ -96,11 +102,15 @@ def representative(table: pd.DataFrame, attack: str, comparable_only: bool = Tru
     return ordered.iloc[0]
 
 
-def _comparison(ours: pd.Series, rival: pd.Series, our_records: pd.DataFrame, records: pd.DataFrame) -> str:
+def _comparison(
+    ours: pd.Series, rival: pd.Series, our_records: pd.DataFrame, records: pd.DataFrame, images: int
+) -> str:
     pairs = our_records.merge(records, on="image_id", suffixes=("_jma", "_rival"), validate="one_to_one")
     noun = "the refined attack" if rival["attack"] == REFINED else "the rival"
+    few = f" (on {len(pairs)} images)" if len(pairs) < images else ""
     parts = [
-        f"{rival['label']}: ASR {_rate(rival)} against {_rate(ours)} for {ours['label']}; {_success(pairs, noun)}.",
+        f"{rival['label']}{few}: ASR {_rate(rival)} against {_rate(ours)} for {ours['label']}; "
+        f"{_success(pairs, noun)}.",
         f"{_distance(pairs, noun)}; median L2 over its own successes {significant(rival['l2_median'])} against "
         f"{significant(ours['l2_median'])}.",
         f"Passes per image: {fixed(rival['passes_per_image_mean'], 0)} against "

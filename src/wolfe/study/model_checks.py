@@ -5,23 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from wolfe.model_choices import AS_PUBLISHED, LOSSES
 from wolfe.study.errors import StudyError, allowed, check_name
 from wolfe.study.sources import classes_of, image_shape, is_multi_label
 
-LOSSES = {
-    "one_hot": ("cross_entropy",),
-    "codebook": ("hinge",),
-    "multi_label": ("binary_cross_entropy", "hinge", "categorical_hinge", "asymmetric"),
-}
-"""Encodings and the losses that they are trained with."""
 # The networks that use layers of a trained one, and the networks that may have those.
 _BOTTOMS = {"vgg16_ensemble": ("vgg16",), "frozen_features": ("vgg16", "inception_v3", "timm")}
-# What a network with published weights must be like.
-_AS_PUBLISHED: dict[str, dict[str, Any]] = {
-    "vgg16": {"width": 1},
-    "vgg16_ensemble": {"width": 1},
-    "inception_v3": {"width": 1, "blocks": [3, 4, 2], "small_images": False},
-}
 
 
 def check_model(place: str, model: Mapping[str, Any], document: Mapping[str, Any]) -> None:
@@ -63,6 +52,9 @@ def _check_bottom(place: str, model: Mapping[str, Any], document: Mapping[str, A
         if "bottom" in model:
             raise StudyError(f"{place}.bottom: only a {' or '.join(_BOTTOMS)} has one, not {name}")
         return
+    backbone = network.get("backbone") or {}
+    if network.get("projection") and backbone.get("name") != "timm":
+        raise StudyError(f"{place}.network.projection: only a backbone of timm's that is described here can have one")
     fits, instead = _BOTTOMS[name], "backbone" if name == "frozen_features" else "weights"
     if network.get(instead):
         if "bottom" in model:
@@ -107,7 +99,7 @@ def _check_published(place: str, model: Mapping[str, Any], dataset: Mapping[str,
     if image_shape(dataset)[0] != 3:
         raise StudyError(f"{place}.network: published weights take colour images; those of {model['dataset']} are grey")
     name = whole["name"]
-    for option, value in _AS_PUBLISHED.get(name, {}).items():
+    for option, value in AS_PUBLISHED.get(name, {}).items():
         if whole.get(option, value) != value:
             raise StudyError(
                 f"{place}.network.{option}: published weights are of a {name} with {value}, not {whole[option]}"

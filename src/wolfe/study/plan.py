@@ -11,6 +11,7 @@ from typing import Any
 from wolfe.study.derived import derived_table, group_tables
 from wolfe.study.derived_references import is_of_attacks
 from wolfe.study.document import PUBLISHED_FOLDER, check_unique_keys, limits_of, merged, plain, read_document
+from wolfe.study.errors import StudyError
 from wolfe.study.experiments import SHOWN, resolved_experiments, table_part
 from wolfe.study.references import check_references
 from wolfe.study.roots import with_roots
@@ -93,8 +94,8 @@ class Study:
         check_unique_keys(files or [])
         document = plain(config)
         validate(document)
-        check_references(document, published)
         document = with_roots(document)
+        check_references(document, published)
         limits = limits_of(document)
         entries = document["tables"]
         own = {name: _table(name, entry, document, limits) for name, entry in entries.items() if is_of_attacks(entry)}
@@ -194,12 +195,24 @@ def _figure(
         return {**common, **options, "experiment": experiments[figure["experiment"]]}
     if common["kind"] == "losses":
         return {**common, **options, "part": table_part(tables[figure["table"]])}
-    return {**common, "parts": [_part(part, tables) for part in figure.get("parts", [figure])]}
+    return {**common, "parts": [_part(f"figures.{name}", part, tables) for part in figure.get("parts", [figure])]}
 
 
-def _part(part: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
+def _part(place: str, part: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
     table = tables[part["table"]]
     slugs = {row["label"]: row["slug"] for row in table["rows"]}
+    shown = [row for row in table["rows"] if not part.get("rows") or row["label"] in part["rows"]]
+    attacked = min(row["images"] or table["images"] for row in shown)
+    if part.get("images", 1) > attacked:
+        raise StudyError(
+            f"{place}.images: must be at most {attacked} (the images that every row shown attacks), "
+            f"not {part['images']}"
+        )
+    if part.get("image") and attacked < table["images"]:
+        raise StudyError(
+            f"{place}.image: rows of {table['name']} attack only their first images; name rows that attack all, "
+            "or no image"
+        )
     return {
         "table": table,
         "rows": [slugs[label] for label in part.get("rows", [])] or None,

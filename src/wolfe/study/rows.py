@@ -73,9 +73,11 @@ def cut(attack: str, asked: Mapping[str, Any], budgets: Sequence[Budget]) -> dic
         limits["search_steps"] = budget["maximum_search_steps"]
     if "max_iterations" in full:
         least = budget.get("minimum_iterations", 1)
-        most = budget.get("maximum_iterations", full["max_iterations"] * _runs(full)) // _runs({**full, **limits})
+        in_all = budget.get("maximum_iterations", full["max_iterations"] * _runs(full))
+        if _runs({**full, **limits}) > in_all:
+            limits["search_steps"] = in_all
         scaled = round(full["max_iterations"] * budget.get("iteration_scale", 1.0))
-        limits["max_iterations"] = max(1, min(most, max(least, scaled)))
+        limits["max_iterations"] = min(in_all // _runs({**full, **limits}), max(least, scaled, 1))
     changed = {name: limit for name, limit in limits.items() if limit < full[name]}
     return {name: value for name, value in ({**asked, **changed}).items() if name in full}
 

@@ -47,11 +47,15 @@ def image_shape(dataset: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def check_source(place: str, dataset: Mapping[str, Any]) -> None:
-    """Checks what an entry says of a published set's splits, classes and pictures.
+    """Checks what an entry says of a published set's splits, classes, pictures and files.
+
+    Args:
+        place: where the entry is in the study, for messages.
+        dataset: the entry, with the folder that it is read from if the study names one.
 
     Raises:
-        StudyError: a split that cannot be, images in two of them, classes that the set does not have, or a size to
-            which its pictures cannot be brought.
+        StudyError: a split that cannot be, images in two of them, classes that the set does not have, a size to which
+            its pictures cannot be brought, files that it does not come in, or no folder though it cannot be fetched.
     """
     if dataset["source"] != "hub":
         return
@@ -64,6 +68,7 @@ def check_source(place: str, dataset: Mapping[str, Any]) -> None:
         _classes().check_choice(known, dataset.get("classes"), dataset.get("per_class"))
         lengths = {key: dataset[key] for key in ("shorter_side", "pad", "stretch") if key in dataset}
         _parts().check_size(dataset["size"], **lengths)
+        _parts().check_files(known, *(dataset.get(key) for key in ("data_root", "revision", "files")))
     except ValueError as error:
         raise StudyError(f"{place}: {error}") from None
 
