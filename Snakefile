@@ -17,7 +17,7 @@ from snakemake.utils import min_version
 min_version("9.27")
 sys.path.insert(0, os.path.join(workflow.basedir, "src"))
 from wolfe.fingerprint import code_fingerprint
-from wolfe.study import Study, StudyError, candidate_slugs, rule_graph, transfer_runs
+from wolfe.study import Study, StudyError, candidate_slugs, part_count, rule_graph, transfer_runs
 from wolfe.study.experiments import CHARTS
 from wolfe.study.needs import chart_files, experiment_files, table_files, table_folder
 from wolfe.study.resources import growing

@@ -183,16 +183,19 @@ def attack_run(
     shard_size: Annotated[int, typer.Option(min=1, help="Images that are finished and kept together.")] = 32,
     batch_size: Annotated[int, typer.Option(min=1, help="Images attacked at once.")] = 32,
     time_limit: Annotated[float | None, typer.Option(help="Seconds that an attack may take on an image.")] = None,
+    part: Annotated[str | None, typer.Option(help="Such as 2/4: this part goes to the store, a list to --out.")] = None,
     quiet: Quiet = None,
 ) -> None:
     """Attacks images with every row; finished shards in the store are not repeated."""
     from wolfe.experiments.attack_run import run_attacks
+    from wolfe.experiments.part import Part
 
     entries = _read_spec(rows, "--rows")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError("--rows: must hold a list of maps with slug, attack and parameters")
-    place = _device(device)
-    run_attacks(model, targets, data, entries, out, store, seed, place, shard_size, batch_size, quiet, time_limit)
+    sizes = {"shard_size": shard_size, "batch_size": batch_size, "time_limit": time_limit}
+    chosen = Part.read(part) if part else None
+    run_attacks(model, targets, data, entries, out, store, seed, _device(device), **sizes, quiet=quiet, part=chosen)
 
 
 @app.command("transfer")

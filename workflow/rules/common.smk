@@ -3,6 +3,7 @@
 RESULTS = f"results/{STUDY.name}"
 LIMITS = STUDY.limits
 GPUS = 1 if LIMITS["device"] == "cuda" else 0
+BATCHES = {batch.name: batch for batch in STUDY.batches}
 FORMATS = {"tables": ["csv", "md", "tex"], "figures": ["pdf", "png"]}
 
 # Everything a job's environment needs, in one place. A conda environment has its own python; without one the
@@ -44,6 +45,32 @@ def bottom_of(wildcards):
     """The weights that an ensemble's shared layers come from."""
     bottom = STUDY.models[wildcards.model].get("bottom")
     return f"{RESULTS}/models/{bottom}/weights.safetensors" if bottom else []
+
+
+def attack_code(batch):
+    """The fingerprint of the code that the rows of a batch run."""
+    attacks = sorted({f"wolfe.attacks.{row['attack']}" for row in batch.rows})
+    return code_fingerprint("wolfe.experiments.attack_run", *attacks)
+
+
+def attack_input(wildcards):
+    """What the rows of a batch are run on."""
+    batch = BATCHES[wildcards.batch]
+    model = f"{RESULTS}/models/{batch.model}"
+    return {
+        "weights": f"{model}/weights.safetensors",
+        "description": f"{model}/classifier.json",
+        "calibration": [f"{model}/calibration.json"] if LIMITS["calibrate"] else [],
+        "card": f"{RESULTS}/data/{batch.dataset}/card.json",
+        "targets": f"{RESULTS}/targets/{batch.model}/{batch.targets}.parquet",
+    }
+
+
+def parts_of(batch):
+    """The lists of what the jobs that a batch's images are divided among left in the store, if it is divided."""
+    parts = part_count(STUDY, batch)
+    names = [f"{number}_of_{parts}" for number in range(1, parts + 1)] if parts > 1 else []
+    return [f"{RESULTS}/parts/{batch.name}/{name}.json" for name in names]
 
 
 def row_files(model, targets, rows, file):

@@ -22,6 +22,7 @@ from wolfe import __version__
 from wolfe.attacks import Attack, Context, build
 from wolfe.classifier import Classifier, ready_for_attack
 from wolfe.data.image_set import ImageSet, open_split
+from wolfe.experiments.part import WHOLE, Part
 from wolfe.experiments.records import make_records
 from wolfe.experiments.references import References
 from wolfe.experiments.step_trace import StepTrace
@@ -68,6 +69,7 @@ def run_attacks(
     batch_size: int = 32,
     quiet: bool | None = None,
     time_limit: float | None = None,
+    part: Part | None = None,
 ) -> None:
     """Runs attack rows on all images of a target file, and writes records, images and a manifest for each.
 
@@ -81,7 +83,7 @@ def run_attacks(
         rows: each {"slug", "attack", "parameters"}, "images" where only the first so many are attacked, and "trace"
             where what is observed at every step is to be kept (`trace.parquet`): "jacobian" for its rank, "steps" for
             what an attack along a gradient goes through; results go to `out/slug/`.
-        out: folder of the runs.
+        out: folder of the runs; with a part, the JSON file that lists its shards in the store.
         store: folder of finished shards.
         seed: the study's.
         device: "cpu" or "cuda".
@@ -90,6 +92,8 @@ def run_attacks(
             memory does not hold so many, half as many are tried, and so on; the records say how many it were.
         quiet: no progress bar; None: only where there is no terminal.
         time_limit: seconds that an attack may take on an image, for rows that set none themselves.
+        part: attacks with this part of every row's shards only and leaves them in the store; a run without one then
+            finds them there. None: all shards, put together.
 
     Raises:
         ValueError: an unknown attack, parameter or value (before any work), or damaged input.
@@ -98,8 +102,13 @@ def run_attacks(
     attacks = [build({"attack": row["attack"], **limit, **row["parameters"]}) for row in map(_checked_row, rows)]
     bench = _prepare(model, targets, data, seed, device, batch_size, quiet)
     _warm_up(bench)
+    listed = {}
     for row, attack in zip(rows, attacks, strict=True):
-        _run_row(bench, row, attack, Path(out) / row["slug"], Store(store), shard_size)
+        folder = None if part else Path(out) / row["slug"]
+        pieces = _run_row(bench, row, attack, folder, Store(store), shard_size, part or WHOLE)
+        listed[row["slug"]] = [piece.relative_to(store).as_posix() for piece in pieces]
+    if part:
+        write_json(Path(out), {"part": part.number, "parts": part.parts, "pieces": listed})
 
 
 def _checked_row(row: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +162,10 @@ def _warm_up(bench: _Bench) -> None:
         in_memory(some_rows, len(images))
 
 
-def _run_row(bench: _Bench, row: dict[str, Any], attack: Attack, folder: Path, store: Store, shard_size: int) -> None:
+def _run_row(
+    bench: _Bench, row: dict[str, Any], attack: Attack, folder: Path | None, store: Store, shard_size: int, part: Part
+) -> list[Path]:
+    """The finished shards of a part of a row; put together in a folder, if there is one."""
     code = code_fingerprint(type(attack).__module__, "wolfe.experiments.attack_run")
     parameters = {**row["parameters"], "time_limit": attack.time_limit}
     trace = row.get("trace")
@@ -170,17 +182,20 @@ def _run_row(bench: _Bench, row: dict[str, Any], attack: Attack, folder: Path, s
     )
     targets = bench.targets[: row.get("images")]
     shards = [targets[i : i + shard_size] for i in range(0, len(targets), shard_size)]
+    chosen = {number: shards[number] for number in part.positions(len(shards))}
     pieces = []
-    with tqdm(total=len(targets), desc=row["slug"], unit="image", disable=bench.quiet) as bar:
-        for number, shard in enumerate(shards):
+    with tqdm(total=sum(map(len, chosen.values())), desc=row["slug"], unit="image", disable=bench.quiet) as bar:
+        for number, shard in chosen.items():
             make = _shard_maker(bench, attack, shard, trace, bar)
             piece, made = store.piece(key, f"shard-{number:04d}", make)
             pieces.append(piece)
             bar.update(0 if made else len(shard))
-    with atomic_path(folder) as temporary:
-        temporary.mkdir()
-        _assemble(pieces, temporary, trace)
-        _write_manifest(bench, {**row, "parameters": parameters}, temporary, key, code)
+    if folder:
+        with atomic_path(folder) as temporary:
+            temporary.mkdir()
+            _assemble(pieces, temporary, trace)
+            _write_manifest(bench, {**row, "parameters": parameters}, temporary, key, code)
+    return pieces
 
 
 def _shard_maker(

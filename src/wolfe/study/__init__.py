@@ -4,6 +4,7 @@ from wolfe.study.derived import rows_needed
 from wolfe.study.document import attack_names, attack_parameters, schema
 from wolfe.study.errors import StudyError
 from wolfe.study.graph import rule_graph, shows
+from wolfe.study.parts import part_count
 from wolfe.study.plan import Batch, Study, candidate_slugs, load_study
 from wolfe.study.transfers import transfer_runs
 
@@ -15,6 +16,7 @@ __all__ = [
     "attack_parameters",
     "candidate_slugs",
     "load_study",
+    "part_count",
     "rows_needed",
     "rule_graph",
     "schema",

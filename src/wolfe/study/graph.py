@@ -11,6 +11,7 @@ from typing import Any
 
 from wolfe.study.experiments import CHARTS
 from wolfe.study.needs import chart_files, experiment_files
+from wolfe.study.parts import part_count
 from wolfe.study.plan import Batch, Study, candidate_slugs
 from wolfe.study.transfers import transfer_runs
 
@@ -45,6 +46,8 @@ def _edges(study: Study) -> set[tuple[str, str]]:
     for batch in study.batches:
         job = f"attack_{batch.name}"
         edges |= {(tail, job) for tail in ("dataset", "train", "targets")} | {(job, "table")}
+        if part_count(study, batch) > 1:
+            edges |= {(tail, "attack_part") for tail in ("dataset", "train", "targets")} | {("attack_part", job)}
         if any(shows(figure, batch) for figure in study.figures.values()):
             edges.add((job, "figure"))
     kinds = {figure["kind"] for figure in study.figures.values()}

@@ -51,7 +51,7 @@ class Study:
         name: the study's name.
         title: its title, the name where it has none.
         seed: the seed of every random draw.
-        limits: device, images, shard_size, batch_size, time_limit, threads, calibrate, resources.
+        limits: device, images, shard_size, batch_size, images_per_job, time_limit, threads, calibrate, resources.
         datasets: name to the study's entry.
         models: name to the study's entry.
         targets: (model, name of the target rule) to the rule with its parameters.
