@@ -12,6 +12,7 @@ import argparse
 import csv
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def study(images: int, parts: int) -> dict[str, Any]:
                 "title": "Growth",
                 "model": "labels",
                 "targets": {"rule": "flip_bits", "bits": 5, "only_correct": False},
-                "rows": [{"attack": "jma", "step_size": 0.5, "max_iterations": 10}],
+                "rows": [{"attack": "jma", "step_size": 0.5, "max_iterations": 3}],
             }
         },
     }
@@ -73,8 +74,9 @@ def measure(images: list[int], parts: list[int], cores: int) -> pd.DataFrame:
     Everything before the attack is made first and not counted; nothing is taken from the store.
 
     Returns:
-        A line for each: images, parts, jobs, seconds in all, seconds of work in all jobs together, and seconds of a job
-        that only puts together what is finished, which is what every job costs before it works.
+        A line for each: images, parts, jobs, seconds until all is done, processor seconds of Snakemake and all jobs
+        (which other work on the machine hardly changes), and those of a job that finds all shards in the store and puts
+        them together, which is what each job costs beside its work.
     """
     lines = []
     for count in images:
@@ -89,16 +91,22 @@ def _attack(folder: Path, images: int, parts: int, cores: int) -> dict[str, floa
     results = folder / "results" / "scale"
     for name in ("attacks", "parts", "store", "benchmarks/attack"):
         shutil.rmtree(results / name, ignore_errors=True)
-    begin = time.perf_counter()
+    begin, used = time.perf_counter(), _processor_seconds()
     _snakemake(folder, images, parts, cores, f"attack_{TARGET}")
-    seconds = time.perf_counter() - begin
-    jobs = [float(pd.read_csv(file, sep="\t")["s"].iloc[0]) for file in (results / "benchmarks/attack").rglob("*.tsv")]
+    seconds, used = time.perf_counter() - begin, _processor_seconds() - used
+    jobs = len(list((results / "benchmarks/attack").rglob("*.tsv")))
     if parts == 1:
         # The same job once more: it finds all shards in the store.
         shutil.rmtree(results / "attacks")
         _snakemake(folder, images, parts, cores, f"attack_{TARGET}")
-    own = float(pd.read_csv(results / "benchmarks/attack" / f"{TARGET}.tsv", sep="\t")["s"].iloc[0])
-    return {"jobs": len(jobs), "seconds": seconds, "job_seconds": sum(jobs), "overhead": own}
+    last = pd.read_csv(results / "benchmarks/attack" / f"{TARGET}.tsv", sep="\t")
+    return {"jobs": jobs, "seconds": seconds, "processor_seconds": used, "empty_job": float(last["cpu_time"].iloc[0])}
+
+
+def _processor_seconds() -> float:
+    """Of all processes that this one started and that have ended, with theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _snakemake(folder: Path, images: int, parts: int, cores: int, until: str) -> None:

@@ -193,9 +193,10 @@ def attack_run(
     entries = _read_spec(rows, "--rows")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError("--rows: must hold a list of maps with slug, attack and parameters")
-    sizes = {"shard_size": shard_size, "batch_size": batch_size, "time_limit": time_limit}
-    chosen = Part.read(part) if part else None
-    run_attacks(model, targets, data, entries, out, store, seed, _device(device), **sizes, quiet=quiet, part=chosen)
+    place, chosen = _device(device), Part.read(part) if part else None
+    run_attacks(
+        model, targets, data, entries, out, store, seed, place, shard_size, batch_size, quiet, time_limit, chosen
+    )
 
 
 @app.command("transfer")

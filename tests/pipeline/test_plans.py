@@ -132,11 +132,14 @@ def test_the_slurm_profile_is_planned(tmp_path: Path) -> None:
 
 
 def test_the_slurm_profile_says_what_a_cluster_needs() -> None:
-    profile = yaml.safe_load((ROOT / "workflow" / "profiles" / "slurm" / "config.yaml").read_text())
+    folder = ROOT / "workflow" / "profiles" / "slurm"
+    profile = yaml.safe_load((folder / "config.yaml").read_text())
     assert profile["executor"] == "slurm"
     assert profile["slurm-status-command"] == "squeue"
-    assert {"slurm_account", "slurm_partition", "mem_mb", "runtime"} <= set(profile["default-resources"])
+    assert {"slurm_account", "mem_mb", "runtime"} == set(profile["default-resources"])
     assert profile["default-resources"]["mem_mb"] >= 500
+    partitions = yaml.safe_load((folder / profile["slurm-partition-config"]).read_text())["partitions"]
+    assert sorted(limits.get("max_gpu", 0) for limits in partitions.values()) == [0, 1]
 
 
 def test_the_published_scale_is_planned_whole_with_what_its_jobs_ask_for(tmp_path: Path) -> None:

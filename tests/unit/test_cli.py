@@ -16,6 +16,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from wolfe.cli import app
+from wolfe.experiments.part import Part
 from wolfe.study import attack_names
 from wolfe.study.document import ROOT
 
@@ -161,7 +162,11 @@ def test_targets_and_attack_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         9,
     ]
     assert call("attack-run", *common, *extra).exit_code == 0
-    assert run.arguments == (Path("m"), Path("t"), Path("d"), rows, Path("o"), Path("s"), 2, "cpu", 4, 3, None, 9.0)
+    expected = (Path("m"), Path("t"), Path("d"), rows, Path("o"), Path("s"), 2, "cpu", 4, 3, None, 9.0)
+    assert run.arguments == (*expected, None)
+    assert call("attack-run", *common, *extra, "--part", "2/4").exit_code == 0
+    assert run.arguments == (*expected, Part(2, 4))
+    assert "there is no part 5 of 4" in call("attack-run", *common, *extra, "--part", "5/4").stderr
     wrong = call("attack-run", *common, *extra, "--rows", '{"slug": "a"}')
     assert "--rows: must hold a list of maps" in wrong.stderr
 

@@ -13,6 +13,7 @@ from wolfe import Classifier, MultiLabel, OneHot
 from wolfe.data import build_dataset, open_split
 from wolfe.experiments import attack_run
 from wolfe.experiments.attack_run import run_attacks
+from wolfe.experiments.part import Part
 from wolfe.experiments.references import References
 from wolfe.experiments.single import attack_image
 from wolfe.experiments.targets import write_targets
@@ -236,6 +237,26 @@ def test_finished_shards_are_not_repeated_and_survive_a_kill(study, tmp_path, mo
     other = {**JMA_ROW, "slug": "other", "parameters": {"step_size": 0.25, "max_iterations": 15}}
     run(study, "digits", [JMA_ROW, other], file, tmp_path)
     assert len(calls) == 4 + 3
+
+
+def test_parts_fill_the_store_and_the_whole_run_attacks_nothing_again(study, tmp_path, monkeypatch):
+    file, _ = targets(study, "digits", {"rule": "other_class"}, "parts")
+    run(study, "digits", [JMA_ROW, LOTS_ROW], file, tmp_path / "whole")
+    model, store, divided = study / "model-digits", tmp_path / "parts" / "store", tmp_path / "parts"
+    common = (model, file, study / "digits", [JMA_ROW, LOTS_ROW])
+    lists = [tmp_path / f"{number}.json" for number in (1, 2)]
+    for number, out in enumerate(lists, 1):
+        run_attacks(*common, out, store, 0, "cpu", 2, 2, True, part=Part(number, 2))
+    assert [len(read_json(out)["pieces"]["jma"]) for out in lists] == [1, 2], "five images in shards of two"
+    assert all((store / piece).is_dir() for out in lists for row in read_json(out)["pieces"].values() for piece in row)
+    monkeypatch.setattr(attack_run, "_attack_shard", None)
+    run(study, "digits", [JMA_ROW, LOTS_ROW], file, divided)
+    for slug in ("jma", "lots"):
+        one, other = (pd.read_parquet(root / slug / "records.parquet") for root in (tmp_path / "whole", divided))
+        pd.testing.assert_frame_equal(one.drop(columns="seconds"), other.drop(columns="seconds"))
+        assert sha256(tmp_path / "whole" / slug / "adversarials.safetensors") == sha256(
+            divided / slug / "adversarials.safetensors"
+        )
 
 
 def test_shards_give_the_same_images(study, tmp_path):
