@@ -80,17 +80,6 @@ class Head:
 
 
 @pytest.fixture(scope="session")
-def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which the small study's table was made on this machine, each attack by one job."""
-    folder = tmp_path_factory.mktemp("local")
-    study = ["--configfile", str(HERE / "small.yaml"), str(HERE / "whole.yaml")]
-    run = [*_snakemake(folder, "-m", "snakemake"), "table_one_hot", "--cores", "2", *study]
-    ended = subprocess.run(run, cwd=folder, capture_output=True, text=True, check=False, timeout=PATIENCE)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return folder
-
-
-@pytest.fixture(scope="session")
 def _daemons() -> Iterator[Cluster]:
     reason = why_not()
     if reason:
@@ -104,6 +93,17 @@ def _daemons() -> Iterator[Cluster]:
     finally:
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def local(_daemons: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the small study's table was made on this machine, each attack by one job."""
+    folder = tmp_path_factory.mktemp("local")
+    study = ["--configfile", str(HERE / "small.yaml"), str(HERE / "whole.yaml")]
+    run = [*_snakemake(folder, "-m", "snakemake"), "table_one_hot", "--cores", "2", *study]
+    ended = subprocess.run(run, cwd=folder, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return folder
 
 
 @pytest.fixture

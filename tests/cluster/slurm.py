@@ -22,41 +22,7 @@ CONFIGURATION = Path("/etc/slurm")
 NODES = ("node1", "node2")
 _DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 _WAIT = 60.0
-
-_SLURM_CONF = """\
-ClusterName=wolfe
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={controller_port}
-SlurmUser=root
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
-CryptoType=crypto/munge
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool-%n
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd-%n.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd-%n.log
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=2
-JobAcctGatherParams=OverMemoryKill
-SlurmdParameters=config_overrides
-SchedulerParameters=batch_sched_delay=0,sched_interval=2
-ReturnToService=2
-SlurmdTimeout=300
-KillWait=3
-MinJobAge=300
-MailProg=/bin/true
-GresTypes=gpu
-NodeName={nodes[0]} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[0]} CPUs=2 RealMemory=8000 Gres=gpu:2
-NodeName={nodes[1]} NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs=2 RealMemory=8000
-PartitionName=normal Nodes={nodes[0]},{nodes[1]} Default=YES MaxTime=60 State=UP
-PartitionName=gpu Nodes={nodes[0]} MaxTime=60 State=UP
-"""
+_TEMPLATE = Path(__file__).with_name("slurm.conf")
 
 
 def why_not() -> str | None:
@@ -67,7 +33,7 @@ def why_not() -> str | None:
     if os.geteuid() != 0:
         return "the daemons of a cluster need root"
     if (CONFIGURATION / "slurm.conf").exists():
-        return f"{CONFIGURATION}/slurm.conf is there: this machine belongs to a cluster"
+        return f"{CONFIGURATION}/slurm.conf is there: the machine belongs to a cluster, or these tests were killed"
     return None
 
 
@@ -109,7 +75,7 @@ class Cluster:
         host = socket.gethostname().split(".")[0]
         first, second, controller = _free_ports(3)
         content = {
-            "slurm.conf": _SLURM_CONF.format(
+            "slurm.conf": _TEMPLATE.read_text().format(
                 host=host, folder=self.folder, nodes=NODES, ports=(first, second), controller_port=controller
             ),
             # Without File the node drains, without Flags the jobs are not told which device is theirs.
