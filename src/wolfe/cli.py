@@ -71,6 +71,8 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
                 raise
             typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(2) from None
+        except typer.Exit:
+            raise
         except Exception:
             _log.error("%s", traceback.format_exc())
             raise
@@ -344,6 +346,32 @@ def _summary(table: dict[str, Any]) -> str:
     names = [part["table"] for part in table.get("parts", [table["part"]] if "part" in table else [])]
     names += [f"experiment {one['name']}" for one in table.get("experiments", [])]
     return f"{table['kind']}, from {', '.join(names)}"
+
+
+@app.command("verify")
+@_one_line_errors
+def verify(
+    results: Annotated[Path, typer.Argument(help="Folder of a study's results, e.g. results/embedded.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on other code, packages or studies too.")] = False,
+    against: Annotated[
+        Path | None, typer.Option(help="Results of another run: their tables must be equal, times aside.")
+    ] = None,
+) -> None:
+    """Checks all results of a study again and says what differs; exit code 1 if anything is damaged or missing."""
+    from wolfe.verification import differing_tables
+    from wolfe.verification import verify as check
+
+    found = check(results)
+    wrong = found.wrong + (differing_tables(results, against) if against is not None else [])
+    for line in [*wrong, *found.differing, *(f"remark: {text}" for text in found.remarks)]:
+        typer.echo(line)
+    differing, verdict = len(found.differing), f"{len(wrong)} wrong" if wrong else "all is well"
+    typer.echo(
+        f"{results}: {found.runs} runs, {found.files} files and {found.pieces} pieces of the store checked: {verdict}"
+        + (f", {differing} difference{'s' * (differing > 1)} to what is in force now" if differing else "")
+    )
+    if wrong or (strict and found.differing):
+        raise typer.Exit(1)
 
 
 @app.command("list")

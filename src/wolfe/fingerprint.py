@@ -8,8 +8,9 @@ from functools import cache
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parent
-# Registries import everything; following them would make every result depend on every attack.
-_NOT_FOLLOWED = frozenset({"wolfe", "wolfe.attacks"})
+# Registries import everything; following them would make every result depend on every attack. What a run says of
+# itself and of the files that it has read is no part of what it finds.
+_NOT_FOLLOWED = frozenset({"wolfe", "wolfe.attacks", "wolfe.provenance", "wolfe.study.needs"})
 
 
 def code_fingerprint(*modules: str) -> str:

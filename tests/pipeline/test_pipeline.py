@@ -12,8 +12,9 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from wolfe.files import sha256
+from wolfe.files import read_json, sha256
 from wolfe.study import load_study
+from wolfe.verification import differing_tables, verify
 
 from .conftest import ROOT, TINY, snakemake
 
@@ -108,3 +109,52 @@ def test_comments_run_nothing_again_and_code_runs_what_uses_it(finished: Path, t
     module.write_text(source + "\nANSWER = 42\n")
     run = snakemake(finished, "--dry-run", *records, snakefile=copy / "Snakefile")
     assert run.planned == {"attack_codes": 1}, run.text
+
+
+def test_every_result_has_a_run_file_and_verifies(finished: Path) -> None:
+    found = verify(finished / RESULTS)
+    assert (found.wrong, found.differing, found.remarks) == ([], [], [])
+    study = load_study(TINY)
+    assert found.runs >= len(study.tables) + len(study.figures) + len(study.models) + len(study.experiments)
+    text = (finished / RESULTS / "tables" / "one_hot.run.json").read_text()
+    assert str(finished) not in text
+    assert str(ROOT) not in text
+    run = read_json(finished / RESULTS / "models" / "vgg" / "run.json")
+    assert run["study"] == study.report_spec()["sha256"]
+    assert run["command"].startswith("wolfe --log results/tiny/logs/train/vgg.log train vgg --spec ")
+
+
+def test_damage_is_named_and_made_good_on_request(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(finished, folder)
+    results = folder / RESULTS
+    records = next((results / "attacks" / "ecoc").glob("*/lots-*/records.parquet"))
+    shard = next((results / "store").glob("*/shard-0000/adversarials.safetensors"))
+    targets, table = results / "targets" / "vgg" / "other_class.parquet", results / "tables" / "codes.csv"
+    for file in (shard, targets, table, results / "models" / "vgg" / "weights.safetensors", records):
+        kept = file.read_bytes()
+        file.write_bytes(kept[:-40] + bytes([kept[-40] ^ 1]) + kept[-39:])
+        named = [line.split(" (")[0] for line in verify(results).wrong if line.startswith("damaged: ")]
+        assert named == [f"damaged: {file.relative_to(results)}"]
+        if file != records:
+            file.write_bytes(kept)
+    command = [sys.executable, "-m", "wolfe", "verify", str(results)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, str(records.relative_to(results)) in ended.stdout) == (1, True)
+    records.unlink()
+    run = snakemake(folder, str(records.relative_to(folder)))
+    assert run.planned == {"attack_codes": 1}, run.text
+    assert verify(results).wrong == [], "put together again from the store"
+
+
+def test_two_runs_give_the_same_tables_but_for_times(finished: Path, tmp_path: Path) -> None:
+    run = snakemake(tmp_path, "table_one_hot", "table_labels_1a")
+    assert run.code == 0, run.text
+    again, before = tmp_path / RESULTS, finished / RESULTS
+    missing = [line for line in differing_tables(again, before) if line.startswith("missing: ")]
+    assert differing_tables(again, before) == missing, "tables differ"
+    assert len(missing) == len(load_study(TINY).tables) - 2
+    images = sorted((again / "attacks").rglob("adversarials.safetensors"))
+    assert len(images) == 8
+    assert [file for file in images if sha256(file) != sha256(before / file.relative_to(again))] == []
+    assert verify(again).wrong == []

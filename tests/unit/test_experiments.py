@@ -326,6 +326,9 @@ def test_wrong_rows_end_before_any_work(study, tmp_path):
         run(study, "digits", [JMA_ROW, {**JMA_ROW, "parameters": {"step_size": -1}}], file, tmp_path)
     assert not list(tmp_path.iterdir())
     file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"wrong\.parquet is damaged"):
+        run(study, "digits", [JMA_ROW], file, tmp_path)
+    file.with_suffix(".run.json").unlink()
     with pytest.raises(ValueError, match=r"wrong\.parquet cannot be read as parquet"):
         run(study, "digits", [JMA_ROW], file, tmp_path)
 
@@ -334,6 +337,7 @@ def test_incomplete_rows_and_targets_are_named(study, tmp_path):
     file, frame = targets(study, "digits", {"rule": "other_class"}, "incomplete")
     with pytest.raises(ValueError, match="lacks 'slug'"):
         run(study, "digits", [{"attack": "jma", "parameters": {}}], file, tmp_path)
+    file = tmp_path / "incomplete.parquet"
     frame.drop(columns="target").to_parquet(file)
     with pytest.raises(ValueError, match=r"incomplete\.parquet has no column 'target'"):
         run(study, "digits", [JMA_ROW], file, tmp_path)

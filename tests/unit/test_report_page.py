@@ -264,6 +264,9 @@ def test_stale_or_truncated_inputs_are_named(results):
     table = folder / "tables" / "jma_04.csv"
     kept = table.read_text()
     table.write_text("\n".join(kept.splitlines()[:2]))
+    with pytest.raises(ValueError, match=r"jma_04.csv is damaged"):
+        write(results)
+    (folder / "tables" / "jma_04.run.json").unlink()
     with pytest.raises(ValueError, match=r"jma_04.csv holds other rows than the study"):
         write(results)
     table.write_text(kept[:200])

@@ -13,6 +13,8 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MPLBACKEND": "agg",
+    # What run files say of the study. Not a parameter: then an edited title would run everything again.
+    "WOLFE_STUDY": STUDY.report_spec()["sha256"],
     # Nothing asks a hub for anything unless the study's files are to be fetched.
     **({} if fetches({"datasets": STUDY.datasets, "models": STUDY.models}) else {"HF_HUB_OFFLINE": "1"}),
 }

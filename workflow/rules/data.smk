@@ -5,6 +5,7 @@ rule dataset:
     output:
         card=f"{RESULTS}/data/{{dataset}}/card.json",
         arrow=directory(f"{RESULTS}/data/{{dataset}}/arrow"),
+        run=f"{RESULTS}/data/{{dataset}}/run.json",
     log:
         f"{RESULTS}/logs/dataset/{{dataset}}.log",
     benchmark:

@@ -9,6 +9,7 @@ rule figure:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png", category="Figures", subcategory="{figure}", labels={"format": "PNG"}
         ),
+        run=f"{RESULTS}/figures/{{figure}}.run.json",
     log:
         f"{RESULTS}/logs/figure/{{figure}}.log",
     benchmark:
@@ -35,7 +36,8 @@ rule geometry:
     input:
         unpack(geometry_input),
     output:
-        f"{RESULTS}/geometry/{{figure}}.json",
+        geometry=f"{RESULTS}/geometry/{{figure}}.json",
+        run=f"{RESULTS}/geometry/{{figure}}.run.json",
     log:
         f"{RESULTS}/logs/geometry/{{figure}}.log",
     benchmark:
@@ -59,7 +61,7 @@ rule geometry:
         "Measuring the geometry for figure {wildcards.figure}"
     shell:
         "python -m wolfe --log {log:q} geometry --model {params.model:q} --targets {input.targets:q} "
-        "--data {params.data:q} --spec {params.spec:q} --out {output:q} --device {params.device}"
+        "--data {params.data:q} --spec {params.spec:q} --out {output.geometry:q} --device {params.device}"
 
 
 rule geometry_figure:
@@ -70,6 +72,7 @@ rule geometry_figure:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png", category="Figures", subcategory="{figure}", labels={"format": "PNG"}
         ),
+        run=f"{RESULTS}/figures/{{figure}}.run.json",
     log:
         f"{RESULTS}/logs/figure/{{figure}}.log",
     benchmark:

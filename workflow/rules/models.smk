@@ -49,7 +49,8 @@ rule targets:
         description=f"{RESULTS}/models/{{model}}/classifier.json",
         card=lambda wildcards: f"{RESULTS}/data/{STUDY.models[wildcards.model]['dataset']}/card.json",
     output:
-        f"{RESULTS}/targets/{{model}}/{{rule}}.parquet",
+        targets=f"{RESULTS}/targets/{{model}}/{{rule}}.parquet",
+        run=f"{RESULTS}/targets/{{model}}/{{rule}}.run.json",
     log:
         f"{RESULTS}/logs/targets/{{model}}/{{rule}}.log",
     benchmark:
@@ -71,4 +72,4 @@ rule targets:
         "Choosing images and targets: {wildcards.model}, {wildcards.rule}"
     shell:
         "python -m wolfe --log {log:q} targets --model {params.model:q} --data {params.data:q} "
-        "--spec {params.spec:q} --out {output:q} --seed {params.seed} --device {params.device}"
+        "--spec {params.spec:q} --out {output.targets:q} --seed {params.seed} --device {params.device}"

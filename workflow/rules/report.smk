@@ -46,7 +46,8 @@ rule report:
         graph=f"{RESULTS}/rulegraph.dot",
         study=f"{RESULTS}/study.json",
     output:
-        f"{RESULTS}/report.html",
+        page=f"{RESULTS}/report.html",
+        run=f"{RESULTS}/report.run.json",
     log:
         f"{RESULTS}/logs/report.log",
     benchmark:
@@ -57,10 +58,10 @@ rule report:
         mem_mb=asks("report", "mem_mb"),
         runtime=asks("report", "runtime"),
     params:
-        results=lambda wildcards, output: os.path.dirname(output[0]),
+        results=lambda wildcards, output: os.path.dirname(output.page),
         code=code_fingerprint("wolfe.report.page"),
     message:
-        "Writing {output}"
+        "Writing {output.page}"
     shell:
         "python -m wolfe --log {log:q} report --spec {input.study:q} --results {params.results:q} "
-        "--rulegraph {input.graph:q} --out {output:q}"
+        "--rulegraph {input.graph:q} --out {output.page:q}"

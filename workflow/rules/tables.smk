@@ -11,6 +11,7 @@ rule table:
         ),
         md=f"{RESULTS}/tables/{{table}}.md",
         tex=f"{RESULTS}/tables/{{table}}.tex",
+        run=f"{RESULTS}/tables/{{table}}.run.json",
     log:
         f"{RESULTS}/logs/table/{{table}}.log",
     benchmark:

@@ -41,6 +41,7 @@ rule transfer_figure:
         png=report(
             f"{RESULTS}/figures/{{figure}}.png", category="Figures", subcategory="{figure}", labels={"format": "PNG"}
         ),
+        run=f"{RESULTS}/figures/{{figure}}.run.json",
     log:
         f"{RESULTS}/logs/figure/{{figure}}.log",
     benchmark:

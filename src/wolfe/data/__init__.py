@@ -18,6 +18,8 @@ from wolfe.data.scenes import build_scenes
 from wolfe.data.sequences import build_sequences
 from wolfe.data.source import Builder, Source, Split
 from wolfe.data.writer import write_source
+from wolfe.files import read_json, sha256
+from wolfe.provenance import RUN, begin_run
 
 if TYPE_CHECKING:
     from wolfe.data.image_set import ImageSet, load_card, open_split
@@ -45,7 +47,7 @@ def build_dataset(name: str, spec: dict[str, Any], folder: Path, seed: int) -> N
     Args:
         name: its name in the study.
         spec: its entry there: `source` and that builder's options.
-        folder: where `arrow/` and `card.json` go.
+        folder: where `arrow/`, `card.json` and `run.json` go.
         seed: the study's seed.
 
     Raises:
@@ -57,7 +59,11 @@ def build_dataset(name: str, spec: dict[str, Any], folder: Path, seed: int) -> N
         raise ValueError(f"data set {name!r}: unknown source {origin!r}; there are {', '.join(SOURCES)}")
     builder = SOURCES[origin]
     _check_options(f"data set {name!r}", origin, options)
-    write_source(name, origin, builder(seed, **options), Path(folder))
+    run, folder = begin_run("dataset", spec, seed=seed), Path(folder)
+    write_source(name, origin, builder(seed, **options), folder)
+    card = read_json(folder / "card.json")
+    outputs = {"card.json": sha256(folder / "card.json"), **card["checksums"]}
+    run.write(folder / RUN, outputs, ["wolfe.data"], revision=card["revision"])
 
 
 def _check_options(place: str, origin: str, options: dict[str, Any]) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,6 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from wolfe import __version__
 from wolfe.attacks import Attack, Context, build
 from wolfe.classifier import Classifier, ready_for_attack
 from wolfe.data.image_set import ImageSet, open_split
@@ -33,7 +29,8 @@ from wolfe.files import atomic_path, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
 from wolfe.linear.memory import in_memory
 from wolfe.models.folding import for_attack
-from wolfe.models.storage import CALIBRATION, load_classifier
+from wolfe.models.storage import CALIBRATION, DESCRIPTION, WEIGHTS, load_classifier
+from wolfe.provenance import Run, begin_run, checksums, device_name, entry_checksum
 
 RECORDS, ADVERSARIALS, RUN = "records.parquet", "adversarials.safetensors", "run.json"
 TRACE = "trace.parquet"
@@ -54,6 +51,7 @@ class _Bench:
     seed: int
     batch_size: int
     quiet: bool
+    run: Run
 
 
 def run_attacks(
@@ -98,9 +96,11 @@ def run_attacks(
     Raises:
         ValueError: an unknown attack, parameter or value (before any work), or damaged input.
     """
+    read = [targets, *(Path(model) / name for name in (WEIGHTS, DESCRIPTION, CALIBRATION))]
+    run = begin_run("attack", inputs=read, data=data, seed=seed)
     limit = {"time_limit": time_limit}
     attacks = [build({"attack": row["attack"], **limit, **row["parameters"]}) for row in map(_checked_row, rows)]
-    bench = _prepare(model, targets, data, seed, device, batch_size, quiet)
+    bench = _prepare(model, targets, data, seed, device, batch_size, quiet, run)
     _warm_up(bench)
     listed = {}
     for row, attack in zip(rows, attacks, strict=True):
@@ -119,7 +119,7 @@ def _checked_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prepare(
-    model: Path, targets: Path, data: Path, seed: int, device: str, batch_size: int, quiet: bool | None
+    model: Path, targets: Path, data: Path, seed: int, device: str, batch_size: int, quiet: bool | None, run: Run
 ) -> _Bench:
     test = open_split(data, "test")
     classifier = load_classifier(model, device)
@@ -142,6 +142,7 @@ def _prepare(
         seed=seed,
         batch_size=batch_size,
         quiet=not sys.stderr.isatty() if quiet is None else quiet,
+        run=run,
     )
 
 
@@ -166,7 +167,7 @@ def _run_row(
     bench: _Bench, row: dict[str, Any], attack: Attack, folder: Path | None, store: Store, shard_size: int, part: Part
 ) -> list[Path]:
     """The finished shards of a part of a row; put together in a folder, if there is one."""
-    code = code_fingerprint(type(attack).__module__, "wolfe.experiments.attack_run")
+    modules = (type(attack).__module__, "wolfe.experiments.attack_run")
     parameters = {**row["parameters"], "time_limit": attack.time_limit}
     trace = row.get("trace")
     # Shards of other sizes are other pieces of work; all images are what is usual.
@@ -176,7 +177,7 @@ def _run_row(
         parameters=parameters,
         trace=trace,
         shard=shard_size,
-        code=code,
+        code=code_fingerprint(*modules),
         **fewer,
         **bench.depends_on,
     )
@@ -194,7 +195,7 @@ def _run_row(
         with atomic_path(folder) as temporary:
             temporary.mkdir()
             _assemble(pieces, temporary, trace)
-            _write_manifest(bench, {**row, "parameters": parameters}, temporary, key, code)
+            _write_manifest(bench, {**row, "parameters": parameters}, temporary, key, modules)
     return pieces
 
 
@@ -294,38 +295,20 @@ def _assemble(pieces: list[Path], folder: Path, trace: str | None) -> None:
     save_file({"adversarials": np.concatenate(images)}, folder / ADVERSARIALS)
 
 
-def _write_manifest(bench: _Bench, row: dict[str, Any], folder: Path, key: str, code: str) -> None:
+def _write_manifest(bench: _Bench, row: dict[str, Any], folder: Path, key: str, modules: tuple[str, ...]) -> None:
+    """Writes `run.json`; its seconds are those of the images, whenever they were attacked."""
     records = pd.read_parquet(folder / RECORDS)
-    write_json(
+    bench.run.write(
         folder / RUN,
-        {
-            "attack": row["attack"],
-            "parameters": row["parameters"],
-            "images": len(records),
-            "seconds": float(records["seconds"].sum()),
-            "batch_size": bench.batch_size,
-            "device": device_name(bench.classifier.device),
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-            "code": code,
-            "store_key": key,
-            "depends_on": bench.depends_on,
-            "outputs": {file.name: sha256(file) for file in sorted(folder.iterdir())},
-        },
+        checksums(sorted(folder.iterdir())),
+        modules,
+        entry=entry_checksum(row),
+        attack=row["attack"],
+        parameters=row["parameters"],
+        images=len(records),
+        seconds=float(records["seconds"].sum()),
+        batch_size=bench.batch_size,
+        device=device_name(bench.classifier.device),
+        store_key=key,
+        depends_on=bench.depends_on,
     )
-
-
-def device_name(device: torch.device) -> str:
-    """What a reader wants to know of a device: the GPU's name, or the kind of processor and its threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
-
-
-def versions() -> dict[str, str]:
-    """Versions of what results depend on; packages that an environment does without are left out."""
-    found = {"python": platform.python_version(), "wolfe": __version__}
-    for name in ("torch", "timm", "numpy", "scipy", "datasets", "lightning", "scikit-image", "scikit-learn"):
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found

@@ -7,7 +7,6 @@ The losses are those of `attacks.gradient`; with two classes S1, S2 and S3 cover
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,9 @@ from sklearn.datasets import make_circles
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wolfe.experiments.attack_run import device_name, versions
-from wolfe.files import atomic_path, sha256, write_json
-from wolfe.fingerprint import code_fingerprint
+from wolfe.files import atomic_path
 from wolfe.models.storage import resolve_device
+from wolfe.provenance import begin_run, checksums, device_name
 from wolfe.seeding import seed_for
 
 RECORDS, POINTS, RUN = "records.parquet", "points.parquet", "run.json"
@@ -49,7 +47,7 @@ def write_circles(spec: Mapping[str, Any], results: Path, out: Path, seed: int, 
     Raises:
         ValueError: an option is out of range.
     """
-    begin = time.perf_counter()
+    run = begin_run("experiment", spec, seed=seed)
     options = _options(spec)
     where = torch.device(resolve_device(device))
     numbers = {name: seed_for(seed, "circles", name) for name in ("points", "network")}
@@ -59,23 +57,20 @@ def write_circles(spec: Mapping[str, Any], results: Path, out: Path, seed: int, 
     net = _trained(points, labels, int(options["hidden"]), numbers["network"], where)
     edge = float(np.abs(points).max()) + _MARGIN
     decided = _decisions(net, points, where)
-    content = {
+    content: dict[str, Any] = {
         "options": options,
         "images": len(points),
         "accuracy": float((decided == labels).mean()),
         "sure": SURE,
         "device": device_name(where),
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "code": code_fingerprint("wolfe.experiments.circles"),
     }
     with atomic_path(Path(out)) as folder:
         folder.mkdir()
         maps(net, edge, int(options["grid"]), where).to_parquet(folder / RECORDS, index=False)
         frame = pd.DataFrame({"x": points[:, 0], "y": points[:, 1], "label": labels, "decision": decided})
         frame.to_parquet(folder / POINTS, index=False)
-        sums = {name: sha256(folder / name) for name in (RECORDS, POINTS)}
-        write_json(folder / RUN, content | {"outputs": sums, "seconds": time.perf_counter() - begin})
+        outputs = checksums([folder / RECORDS, folder / POINTS])
+        run.write(folder / RUN, outputs, ["wolfe.experiments.circles"], **content)
 
 
 def _options(spec: Mapping[str, Any]) -> dict[str, float]:

@@ -7,7 +7,6 @@ rounded to 8 bits and compressed, and a learning rate chosen without a look at t
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +15,18 @@ from typing import Any
 import pandas as pd
 import torch
 
-from wolfe.experiments.attack_run import RECORDS, RUN, device_name, versions
+from wolfe.experiments.attack_run import RECORDS, RUN
 from wolfe.experiments.detection_checks import POOLED, Plan, checked_plan
 from wolfe.experiments.detection_images import Images, read_images
 from wolfe.experiments.detection_judging import judge
 from wolfe.experiments.detection_training import Trained, train
 from wolfe.experiments.detection_versions import JPEG_QUALITY
 from wolfe.experiments.store import Store
-from wolfe.files import atomic_path, sha256, write_json
-from wolfe.fingerprint import code_fingerprint
+from wolfe.files import atomic_path, sha256
 from wolfe.models.storage import load_classifier, load_description, resolve_device
 from wolfe.precision import full_precision
+from wolfe.provenance import Run, begin_run, checksums, device_name
+from wolfe.study.needs import experiment_inputs
 
 DETECTORS, IMAGES = "detectors.parquet", "images.parquet"
 
@@ -54,7 +54,9 @@ def write_detection(spec: Mapping[str, Any], results: Path, out: Path, seed: int
         ValueError: a file is damaged, labels or classes differ, images are too few for a split, a detector is named
             twice, or an attack has no success in a part. All of this is found before the first training.
     """
-    begin, place = time.perf_counter(), resolve_device(device)
+    place = resolve_device(device)
+    read = experiment_inputs({**spec, "kind": "detection"}, results)
+    run = begin_run("experiment", spec, read, Path(results) / "data" / spec["dataset"], seed)
     plan = checked_plan(spec, results)
     images = read_images(plan, seed)
     trained = _train(plan, images, Store(Path(results) / "store"), seed, place)
@@ -66,12 +68,10 @@ def write_detection(spec: Mapping[str, Any], results: Path, out: Path, seed: int
         "source": sha256(plan.model / "weights.safetensors"),
         "data": sha256(plan.data / "card.json"),
         "counts": images.counts(),
-        "seed": seed,
         "jpeg_quality": JPEG_QUALITY,
         "device": device_name(torch.device(place)),
-        "seconds": time.perf_counter() - begin,
     }
-    _write({RECORDS: judged, DETECTORS: trainings, IMAGES: images.listing}, content, Path(out))
+    _write({RECORDS: judged, DETECTORS: trainings, IMAGES: images.listing}, run, content, Path(out))
 
 
 def _train(plan: Plan, images: Images, store: Store, seed: int, device: str) -> list[Trained]:
@@ -99,12 +99,11 @@ def epochs_of(epochs: int, images: int, most: int) -> int:
     return max(epochs, round(epochs * most / images))
 
 
-def _write(frames: Mapping[str, pd.DataFrame], content: dict[str, Any], out: Path) -> None:
+def _write(frames: Mapping[str, pd.DataFrame], run: Run, content: dict[str, Any], out: Path) -> None:
     """Writes the files and the manifest with their checksums, all or none."""
-    code = code_fingerprint("wolfe.experiments.detection")
-    content |= {"threads": torch.get_num_threads(), "versions": versions(), "code": code}
     with atomic_path(out) as temporary:
         temporary.mkdir()
         for name, frame in frames.items():
             frame.to_parquet(temporary / name, index=False)
-        write_json(temporary / RUN, content | {"outputs": {name: sha256(temporary / name) for name in frames}})
+        outputs = checksums(temporary / name for name in frames)
+        run.write(temporary / RUN, outputs, ["wolfe.experiments.detection"], **content)

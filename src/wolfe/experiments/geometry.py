@@ -24,6 +24,7 @@ from wolfe.experiments.pictures import picture_of
 from wolfe.experiments.targets import read_targets
 from wolfe.files import content_checksum, sha256, write_json
 from wolfe.models.storage import load_classifier
+from wolfe.provenance import begin_run, beside, checksums, device_name
 
 CANDIDATES = 12
 """Images of the target file among which one is chosen."""
@@ -75,12 +76,14 @@ def write_geometry(model: Path, targets: Path, data: Path, spec: dict[str, Any],
         targets: parquet file of its table's images.
         data: folder of the data set.
         spec: the figure: `labels`, two names, or nothing.
-        out: the JSON file, whole or absent, with its own checksum.
+        out: the JSON file, whole or absent, with its own checksum; its run file goes beside it.
         device: "cpu" or "cuda".
 
     Raises:
         ValueError: the model is not multi-label, a label is unknown, or a file is damaged.
     """
+    read = [targets, Path(model) / "weights.safetensors", Path(model) / "classifier.json"]
+    run = begin_run("geometry", spec, read, data)
     classifier = load_classifier(model, device)
     if not classifier.encoding.multi_label or classifier.encoding.size < 2:
         raise ValueError(f"{model} has no two labels to choose: the geometry is drawn from a multi-label model")
@@ -105,6 +108,8 @@ def write_geometry(model: Path, targets: Path, data: Path, spec: dict[str, Any],
         **geometry,
     }
     write_json(out, content | {"sha256": content_checksum(content)})
+    device_used = device_name(classifier.device)
+    run.write(beside(out), checksums([out]), ["wolfe.experiments.geometry"], device=device_used)
 
 
 def two_outputs(classifier: Classifier, labels: tuple[int, int]) -> Classifier:

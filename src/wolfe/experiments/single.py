@@ -21,7 +21,8 @@ from wolfe.experiments.records import make_records
 from wolfe.experiments.references import References
 from wolfe.files import atomic_path, write_json
 from wolfe.models.folding import for_attack
-from wolfe.models.storage import load_classifier, load_description
+from wolfe.models.storage import DESCRIPTION, WEIGHTS, load_classifier, load_description
+from wolfe.provenance import RUN, begin_run, checksums, device_name
 
 
 def attack_image(
@@ -37,7 +38,8 @@ def attack_image(
         target: a class name or index; for multi-label models label names separated by commas ("none" for no
             label), or changes to the present labels ("+red 3,-blue 5").
         attack: a study's row, e.g. {"attack": "jma", "step_size": 0.1}.
-        out: folder for original.png, adversarial.png (8 bits), adversarial.safetensors (as found) and result.json.
+        out: folder for original.png, adversarial.png (8 bits), adversarial.safetensors (as found), result.json
+            and run.json.
         device: "cpu" or "cuda".
         data: folder of the data set; needed by attacks that look at training images, and it tells those that keep
             labels consistent which label implies which.
@@ -49,6 +51,8 @@ def attack_image(
         FileNotFoundError: there is no picture, or no model.
         ValueError: the file is no picture, the target is unknown, or the attack's row is wrong.
     """
+    read = [Path(image), *(Path(model) / name for name in (WEIGHTS, DESCRIPTION))]
+    run = begin_run("attack", attack, read, data)
     method = build(attack)
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file: name a folder for the results")
@@ -84,6 +88,9 @@ def attack_image(
                 "record": _plain(record),
             },
         )
+        modules = [type(method).__module__, "wolfe.experiments.single"]
+        outputs = checksums(sorted(folder.iterdir()))
+        run.write(folder / RUN, outputs, modules, device=device_name(classifier.device))
     return out
 
 

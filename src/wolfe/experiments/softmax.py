@@ -9,7 +9,6 @@ what each step has made. An example transfers where another model decides for th
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -25,20 +24,23 @@ from torch import Tensor
 from wolfe.attacks import Attack, Context, build
 from wolfe.classifier import Classifier, ready_for_attack
 from wolfe.data.image_set import open_split
-from wolfe.experiments.attack_run import RECORDS, RUN, device_name, versions
+from wolfe.experiments.attack_run import RECORDS, RUN
 from wolfe.experiments.softmax_images import Examples, chosen_examples
 from wolfe.experiments.softmax_watch import Watch
 from wolfe.experiments.store import Store
 from wolfe.experiments.transfer_checks import checked_models
-from wolfe.files import atomic_path, sha256, write_json
+from wolfe.files import atomic_path, sha256
 from wolfe.fingerprint import code_fingerprint
 from wolfe.models.folding import for_attack
 from wolfe.models.portions import Portions
 from wolfe.models.storage import load_classifier
+from wolfe.provenance import Run, begin_run, checksums, device_name
+from wolfe.study.needs import experiment_inputs
 
 PICTURES = "pictures.safetensors"
 ATTACKS = {"over_optimised": "over_optimised", "multi_class": "multi_class_optimised"}
 """The kinds of examples, and the attacks that make them."""
+_MODULES = ("wolfe.experiments.softmax", *(f"wolfe.attacks.{name}" for name in ATTACKS.values()))
 _PARAMETERS = {"over_optimised": ("multiplier",), "multi_class": ("multiplier", "smaller_multiplier")}
 _IMAGES, _ITERATIONS, _BATCH = 48, 500, 64
 # Images that are finished and kept together.
@@ -66,7 +68,8 @@ def write_softmax(spec: Mapping[str, Any], results: Path, out: Path, seed: int, 
         ValueError: a file is damaged, a parameter is wrong, models differ in their labels or have no class for each
             output, or too few images are classified correctly by all. All of this is found before the attacks.
     """
-    begin, data = time.perf_counter(), Path(results) / "data" / spec["dataset"]
+    data = Path(results) / "data" / spec["dataset"]
+    run = begin_run("experiment", spec, experiment_inputs({**spec, "kind": "softmax"}, results), data, seed)
     attacks = attacks_of(spec)
     known = checked_models([Path(results) / "models" / name for name in spec["models"]], data)
     if len(known) < 2:
@@ -92,9 +95,8 @@ def write_softmax(spec: Mapping[str, Any], results: Path, out: Path, seed: int, 
         "shown": {"images": examples.ids[:_SHOWN], "steps": shown_steps(_steps(spec))},
         "depends_on": depends_on,
         "device": device_name(next(iter(classifiers.values())).device),
-        "seconds": time.perf_counter() - begin,
     }
-    _write(pd.concat(frames, ignore_index=True), pictures, content, Path(out))
+    _write(pd.concat(frames, ignore_index=True), pictures, run, content, Path(out))
 
 
 def _steps(spec: Mapping[str, Any]) -> int:
@@ -157,7 +159,7 @@ def _watched(
 
 
 def _code() -> str:
-    return code_fingerprint("wolfe.experiments.softmax", *(f"wolfe.attacks.{name}" for name in ATTACKS.values()))
+    return code_fingerprint(*_MODULES)
 
 
 def _make(
@@ -214,12 +216,13 @@ def _named(seen: pd.DataFrame, kind: str, source: str, examples: Examples) -> pd
     return pd.concat([named, seen], axis=1)
 
 
-def _write(records: pd.DataFrame, pictures: dict[str, np.ndarray], content: dict[str, Any], out: Path) -> None:
+def _write(
+    records: pd.DataFrame, pictures: dict[str, np.ndarray], run: Run, content: dict[str, Any], out: Path
+) -> None:
     """Writes everything with its checksums, all or nothing."""
-    content |= {"threads": torch.get_num_threads(), "versions": versions(), "code": _code()}
     with atomic_path(out) as temporary:
         temporary.mkdir()
         records.to_parquet(temporary / RECORDS, index=False)
         save_file(pictures, temporary / PICTURES)
-        outputs = {name: sha256(temporary / name) for name in (RECORDS, PICTURES)}
-        write_json(temporary / RUN, content | {"outputs": outputs})
+        outputs = checksums([temporary / RECORDS, temporary / PICTURES])
+        run.write(temporary / RUN, outputs, _MODULES, **content)

@@ -17,7 +17,8 @@ from wolfe.classifier import Classifier
 from wolfe.data.image_set import ImageSet, open_split
 from wolfe.files import atomic_path
 from wolfe.models.portions import Portions
-from wolfe.models.storage import load_classifier
+from wolfe.models.storage import DESCRIPTION, WEIGHTS, load_classifier
+from wolfe.provenance import begin_run, beside, check_written, checksums, device_name
 from wolfe.seeding import numpy_generator
 
 _BATCH = 128
@@ -101,7 +102,7 @@ def write_targets(model: Path, data: Path, rule: dict[str, Any], out: Path, seed
         model: folder of a trained model.
         data: folder of its data set.
         rule: {"rule": one of RULES, "images": 32, "only_correct": True, "bits": 10 for flip_bits}.
-        out: the parquet file: image_id, true_label, prediction, target.
+        out: the parquet file: image_id, true_label, prediction, target. Its run file goes beside it.
         seed: the study's.
         device: where the classifier runs.
 
@@ -111,6 +112,7 @@ def write_targets(model: Path, data: Path, rule: dict[str, Any], out: Path, seed
     name = rule["rule"]
     if name not in RULES:
         raise ValueError(f"unknown target rule {name!r}: {', '.join(RULES)}")
+    run = begin_run("targets", rule, [Path(model) / file for file in (WEIGHTS, DESCRIPTION)], data, seed)
     classifier = load_classifier(model, device)
     split = open_split(data, "test")
     if classifier.encoding.multi_label == (name == "other_class"):
@@ -125,8 +127,11 @@ def write_targets(model: Path, data: Path, rule: dict[str, Any], out: Path, seed
             f"correctly unless any will do, and not at their target), {wanted} asked for: lower 'images' or train "
             "the model further"
         )
+    beside(out).unlink(missing_ok=True)
     with atomic_path(out) as temporary:
         pd.DataFrame(rows).to_parquet(temporary, index=False)
+    device_used = device_name(classifier.device)
+    run.write(beside(out), checksums([out]), ["wolfe.experiments.targets"], device=device_used)
 
 
 def read_targets(path: Path) -> pd.DataFrame:
@@ -135,6 +140,7 @@ def read_targets(path: Path) -> pd.DataFrame:
     Raises:
         ValueError: the file is missing, damaged or of another kind.
     """
+    check_written(path)
     try:
         targets = pd.read_parquet(path)
     except (OSError, ValueError) as error:

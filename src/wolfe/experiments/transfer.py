@@ -6,7 +6,6 @@ first forward pass; the runs' own classifiers are known by the checksum of their
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,14 +19,14 @@ from torch import Tensor
 
 from wolfe.classifier import Classifier, ready_for_attack
 from wolfe.data.image_set import ImageSet, open_split
-from wolfe.experiments.attack_run import ADVERSARIALS, RECORDS, RUN, device_name, versions
+from wolfe.experiments.attack_run import ADVERSARIALS, RECORDS, RUN
 from wolfe.experiments.transfer_checks import check_pairs, checked_models, checked_runs, own_weights, run_name
 from wolfe.experiments.transfer_verdicts import judged, shuffled
-from wolfe.files import atomic_path, sha256, write_json
-from wolfe.fingerprint import code_fingerprint
+from wolfe.files import atomic_path, sha256
 from wolfe.metrics import eight_bit
 from wolfe.models.portions import Portions
-from wolfe.models.storage import load_classifier
+from wolfe.models.storage import DESCRIPTION, WEIGHTS, load_classifier
+from wolfe.provenance import Run, begin_run, checksums, device_name
 from wolfe.report.records import RowRecords
 
 
@@ -61,7 +60,9 @@ def write_transfer(
         ValueError: a file is damaged, a run is empty or of another data set, labels differ, or there is no other
             classifier to ask. All of this is found before the work.
     """
-    begin = time.perf_counter()
+    read = [Path(folder) / name for folder in runs for name in (RECORDS, ADVERSARIALS)]
+    read += [Path(folder) / name for folder in models for name in (WEIGHTS, DESCRIPTION)]
+    run = begin_run("transfer", inputs=read, data=data)
     rows = checked_runs(runs, data)
     descriptions = checked_models(models, data)
     check_pairs(rows, descriptions)
@@ -78,19 +79,16 @@ def write_transfer(
         "data": sha256(Path(data) / "card.json"),
         "batch_size": batch_size,
         "device": device_name(judges[0].classifier.device),
-        "seconds": time.perf_counter() - begin,
     }
-    _write(pd.concat(frames, ignore_index=True), content, Path(out))
+    _write(pd.concat(frames, ignore_index=True), run, content, Path(out))
 
 
-def _write(records: pd.DataFrame, content: dict[str, Any], out: Path) -> None:
+def _write(records: pd.DataFrame, run: Run, content: dict[str, Any], out: Path) -> None:
     """Writes the records and the manifest with their checksum, both or none."""
-    code = code_fingerprint("wolfe.experiments.transfer")
-    content |= {"threads": torch.get_num_threads(), "versions": versions(), "code": code}
     with atomic_path(out) as temporary:
         temporary.mkdir()
         records.to_parquet(temporary / RECORDS, index=False)
-        write_json(temporary / RUN, content | {"outputs": {RECORDS: sha256(temporary / RECORDS)}})
+        run.write(temporary / RUN, checksums([temporary / RECORDS]), ["wolfe.experiments.transfer"], **content)
 
 
 class _Originals:

@@ -16,6 +16,7 @@ from wolfe.encoding import encoding_from_dict
 from wolfe.files import atomic_path, checked, read_json, sha256, write_json
 from wolfe.linear.calibration import Calibration
 from wolfe.models.networks import build_network
+from wolfe.provenance import check_written
 
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "classifier.json"
@@ -105,6 +106,7 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
     """
     folder = Path(folder)
     description = load_description(folder)
+    check_written(folder / DESCRIPTION)
     weights = checked(folder / WEIGHTS, description["weights_sha256"])
     encoding = encoding_from_dict(description["encoding"])
     channels, size, _ = description["image_shape"]

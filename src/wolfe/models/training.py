@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 import shutil
 import time
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from wolfe.classifier import Classifier
 from wolfe.data.image_set import load_card, open_split
-from wolfe.files import atomic_path, checked, read_json, sha256, write_json
+from wolfe.files import atomic_path, checked, read_json, write_json
 from wolfe.fingerprint import code_fingerprint
 from wolfe.linear.memory import in_memory
 from wolfe.models.calibrating import calibrate
@@ -44,10 +41,12 @@ from wolfe.models.storage import (
     save_classifier,
 )
 from wolfe.models.weights_files import Weights
+from wolfe.provenance import RUN, Run, begin_run, checksums, device_name
 from wolfe.seeding import seed_for
 
 OUTPUTS = (WEIGHTS, DESCRIPTION, "metrics.json", "training.csv")
 _SPLITS = ("train", "validation", "test")
+_MODULE = "wolfe.models.training"
 # Images that a calibration is measured with: as many as an attack takes together if nothing else is said.
 _TOGETHER = 32
 
@@ -96,16 +95,18 @@ def train_model(
     measured = place if calibrated else None
     # Before the data are read, which may take hours.
     check_names(spec["network"])
+    below = [Path(bottom) / name for name in (WEIGHTS, DESCRIPTION)] if bottom else []
+    run = begin_run("train", spec, below, data_folder, seed)
     weights = find_weights(spec["network"])
     out, kept = Path(out), Path(store) / _key(name, spec, Path(data_folder), bottom, weights, seed, measured)
     if not _finished(kept / "classifier"):
         with atomic_path(kept / "classifier") as temporary:
             checkpoints, data = kept / "checkpoints", Path(data_folder)
-            _train(name, spec, data, temporary, checkpoints, seed, place, bottom, weights, quiet, calibrated)
+            _train(name, spec, data, temporary, checkpoints, seed, place, bottom, weights, quiet, calibrated, run, out)
         shutil.rmtree(kept / "checkpoints", ignore_errors=True)
     # One that was measured before would stay in force.
     (out / CALIBRATION).unlink(missing_ok=True)
-    for file in (*read_json(kept / "classifier" / "run.json")["outputs"], "run.json"):
+    for file in (*read_json(kept / "classifier" / RUN)["outputs"], RUN):
         with atomic_path(out / file) as temporary:
             shutil.copyfile(kept / "classifier" / file, temporary)
 
@@ -130,7 +131,7 @@ def _key(
         "bottom": load_description(bottom)["weights_sha256"] if bottom else None,
         "seed": seed,
         "calibrated": measured,
-        "code": code_fingerprint("wolfe.models.training"),
+        "code": code_fingerprint(_MODULE),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -138,7 +139,7 @@ def _key(
 def _finished(folder: Path) -> bool:
     """Whether a classifier is in the store and its files are those that were written."""
     try:
-        for file, expected in read_json(folder / "run.json")["outputs"].items():
+        for file, expected in read_json(folder / RUN)["outputs"].items():
             checked(folder / file, expected)
     except (FileNotFoundError, ValueError, KeyError):
         return False
@@ -157,6 +158,8 @@ def _train(
     weights: Weights | None,
     quiet: bool | None,
     calibrated: bool,
+    run: Run,
+    out: Path,
 ) -> None:
     """Trains, measures and writes everything into a folder."""
     started = time.perf_counter()
@@ -197,7 +200,11 @@ def _train(
         images = sets["test"].images(range(min(_TOGETHER, len(sets["test"])))).to(device)
         faster = for_attack(classifier, images)
         save_calibration(in_memory(lambda size: calibrate(faster, images[:size]), len(images)), folder)
-    _write_metrics(folder, classifier, feeds, len(class_names), log, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    metrics = _write_metrics(folder, classifier, feeds, len(class_names), log, seconds)
+    written = [folder / file for file in (*OUTPUTS, CALIBRATION) if (folder / file).is_file()]
+    device_used = device_name(classifier.device)
+    run.write(folder / RUN, checksums(written), [_MODULE], out, seconds=metrics["seconds"], device=device_used)
 
 
 def _to_learn(
@@ -212,12 +219,12 @@ def _to_learn(
 
 def _write_metrics(
     folder: Path, classifier: Classifier, feeds: dict[str, Feed], classes: int, log: EpochLog, seconds: float
-) -> None:
-    """Writes `metrics.json` and, last, `run.json`."""
+) -> dict[str, Any]:
+    """Writes `metrics.json`, whose contents it gives back."""
     scores = {split: evaluate(classifier, feeds[split], classes) for split in ("validation", "test")}
     best, diverged = log.best("mAP" if classifier.encoding.multi_label else "accuracy"), log.diverged()
     parts = [int(row["micro_batch"]) for row in log.rows if "micro_batch" in row]
-    metrics = {
+    metrics: dict[str, Any] = {
         **scores,
         "epochs": len(log.rows),
         "best_epoch": best["epoch"] if best else 0,
@@ -229,15 +236,7 @@ def _write_metrics(
         "training_seconds": round(sum(row["seconds"] for row in log.rows), 2),
     }
     write_json(folder / "metrics.json", metrics)
-    packages = ("torch", "lightning", "torchmetrics", "timm", "torchvision", "datasets", "safetensors", "numpy")
-    run = {
-        "outputs": {file: sha256(folder / file) for file in (*OUTPUTS, CALIBRATION) if (folder / file).is_file()},
-        "versions": {"python": platform.python_version(), **{item: version(item) for item in packages}},
-        "threads": torch.get_num_threads(),
-        "device": str(classifier.device),
-        "seconds": metrics["seconds"],
-    }
-    write_json(folder / "run.json", run)
+    return metrics
 
 
 def count_parameters(network: nn.Module) -> int:

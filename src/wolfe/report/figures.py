@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wolfe.data import open_split
 from wolfe.files import read_json
+from wolfe.provenance import begin_run, beside, checksums
 from wolfe.report.charts import CHARTS
 from wolfe.report.drawing import GREY, INK, MOST_COLUMNS, RED, Block, Line, Panel, draw_blocks, label_lines, save
 from wolfe.report.examples import Example, select_parts
@@ -19,12 +20,21 @@ from wolfe.report.geometry import draw_geometry, read_geometry
 from wolfe.report.records import label_indices
 from wolfe.report.transfer_map import draw_transfer
 from wolfe.report.words import scientific, significant, table_name
+from wolfe.study.needs import figure_inputs
 
 _TOLERANCE = 0.01
+# Of what a figure's code consists; charts are those of another file.
+_MODULES = {
+    "examples": "wolfe.report.figures",
+    "geometry": "wolfe.report.geometry",
+    "transfer": "wolfe.report.transfer_map",
+}
 
 
 def write_figure(spec: Mapping[str, Any], results: Path | None, geometry: Path | None, out: Path) -> None:
     """Writes a figure of any kind; see `write_examples`, `geometry.draw_geometry`, `transfer_map` and `charts`.
+
+    Its run file is `<out>.run.json`.
 
     Args:
         spec: the figure.
@@ -35,6 +45,13 @@ def write_figure(spec: Mapping[str, Any], results: Path | None, geometry: Path |
     Raises:
         ValueError: the kind is unknown, or what it needs is not given.
     """
+    run = begin_run("figure", spec, figure_inputs(spec, results, geometry))
+    _write(spec, results, geometry, out)
+    outputs = checksums(Path(f"{out}{suffix}") for suffix in (".pdf", ".png"))
+    run.write(beside(out), outputs, [_MODULES.get(spec.get("kind", "examples"), "wolfe.report.charts")])
+
+
+def _write(spec: Mapping[str, Any], results: Path | None, geometry: Path | None, out: Path) -> None:
     kind = spec.get("kind", "examples")
     needed = {
         "examples": ("results", results),

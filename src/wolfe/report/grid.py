@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from wolfe.files import atomic_path
+from wolfe.provenance import check_written
 
 OURS, PUBLISHED = "Ours", "Published"
 
@@ -161,8 +162,9 @@ def read_csv(path: Path, texts: Sequence[str]) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: it is no table.
+        ValueError: it is no table, or not the one that was written.
     """
+    check_written(path)
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
         return table.fillna({name: "" for name in texts if name in table})

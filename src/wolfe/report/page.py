@@ -10,11 +10,13 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from wolfe.files import atomic_path, checked, read_json
+from wolfe.provenance import begin_run, beside, checksums
 from wolfe.report.articles import figure_article, grouped, is_derived, table_article
 from wolfe.report.records import RowRecords, attacks_of, read_row, read_rows
 from wolfe.report.rulegraph import draw_rulegraph
 from wolfe.report.variants import folders
 from wolfe.report.words import duration, listed
+from wolfe.study.needs import report_inputs
 
 TEMPLATE = "report.html.jinja"
 _NAMES = ("name", "architecture")
@@ -28,13 +30,13 @@ def write_report(spec: Mapping[str, Any], results: Path, rulegraph: Path, out: P
         spec: study, title, models (name to entry), tables (resolved), figures (their tables by name or resolved).
         results: `results/<study>`, with tables, figures, geometry, models, data and attacks.
         rulegraph: the graph of the rules in the DOT language.
-        out: the HTML file.
+        out: the HTML file; its run file goes beside it.
 
     Raises:
         FileNotFoundError: something that the report shows has not been made; the message names it.
         ValueError: a file is damaged or belongs to another study.
     """
-    results = Path(results)
+    run, results = begin_run("report", spec, report_inputs(spec, results, rulegraph)), Path(results)
     tables = {table["name"]: table for table in spec["tables"]}
     own = {name: table for name, table in tables.items() if not is_derived(table)}
     rows = {name: read_rows(table, attacks_of(table, results)) for name, table in own.items()}
@@ -63,6 +65,7 @@ def write_report(spec: Mapping[str, Any], results: Path, rulegraph: Path, out: P
     html = environment.get_template(TEMPLATE).render(content)
     with atomic_path(Path(out)) as temporary:
         temporary.write_text(html, encoding="utf-8")
+    run.write(beside(out), checksums([out]), ["wolfe.report.page"])
 
 
 def _model(name: str, entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:

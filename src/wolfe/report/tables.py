@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from wolfe.provenance import begin_run, beside, checksums
 from wolfe.report.derived import KINDS, write_derived
 from wolfe.report.findings import findings
 from wolfe.report.grid import OURS, PUBLISHED, Column, read_csv, rows_of, to_latex, to_markdown, write_csv, write_text
@@ -26,10 +27,15 @@ from wolfe.report.words import (
     significant,
     unfound,
 )
+from wolfe.study.needs import table_inputs
+
+_SUFFIXES = (".csv", ".md", ".tex")
 
 
 def write_table(spec: Mapping[str, Any], attacks: Path, published: Path | None, out: Path) -> None:
     """Writes a table as `<out>.csv` (everything, for machines), `<out>.md` and `<out>.tex` (for readers).
+
+    Its run file is `<out>.run.json`.
 
     Args:
         spec: the resolved table: name, title, stands_in, kind ("attacks" if left out) and, for that kind, model,
@@ -44,6 +50,12 @@ def write_table(spec: Mapping[str, Any], attacks: Path, published: Path | None, 
         ValueError: a file is damaged, the rows differ in images or targets, a row refers to numbers that were not
             published, or the kind is unknown.
     """
+    run = begin_run("table", spec, table_inputs(spec, attacks, published))
+    _write(spec, attacks, published, out)
+    run.write(beside(out), checksums(Path(f"{out}{suffix}") for suffix in _SUFFIXES), ["wolfe.report.tables"])
+
+
+def _write(spec: Mapping[str, Any], attacks: Path, published: Path | None, out: Path) -> None:
     kind = spec.get("kind", "attacks")
     if kind in KINDS:
         write_derived(spec, attacks, out)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wolfe.files import content_checksum
 from wolfe.study.derived import derived_table, group_tables
 from wolfe.study.derived_references import is_of_attacks
 from wolfe.study.document import PUBLISHED_FOLDER, check_unique_keys, limits_of, merged, plain, read_document
 from wolfe.study.errors import StudyError
 from wolfe.study.experiments import SHOWN, resolved_experiments, table_part
 from wolfe.study.references import check_references
-from wolfe.study.roots import with_roots
+from wolfe.study.roots import with_roots, without_roots
 from wolfe.study.rows import budgets_of, canonical, resolved_row
 from wolfe.study.transfers import resolved_transfers
 from wolfe.study.validation import validate
@@ -123,14 +124,21 @@ class Study:
         )
 
     def report_spec(self) -> dict[str, Any]:
-        """What the report needs to know: names, models, tables and figures (which name their tables)."""
-        return {
+        """The whole study for the report and for who checks results: figures name their tables, `sha256` is its own."""
+        content = {
             "study": self.name,
             "title": self.title,
+            "seed": self.seed,
+            "limits": self.limits,
+            "datasets": self.datasets,
             "models": self.models,
+            "transfers": self.transfers,
+            "experiments": self.experiments,
             "tables": list(self.tables.values()),
             "figures": [_by_name(figure) for figure in self.figures.values()],
         }
+        told: dict[str, Any] = without_roots(content)
+        return told | {"sha256": content_checksum(told)}
 
 
 def load_study(*paths: Path, published: Path = PUBLISHED_FOLDER) -> Study:

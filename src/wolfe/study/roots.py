@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+_ROOTS = ("data_root", "weights_root")
 _WEIGHTS = ("weights", "pretrained")
 """What of a network's entry asks for published weights."""
 
@@ -30,6 +31,13 @@ def with_roots(document: Mapping[str, Any]) -> dict[str, Any]:
             for name, entry in document["models"].items()
         }
     return rest
+
+
+def without_roots(entry: Any) -> Any:
+    """Plain values without the folders of this machine: a study is the same wherever its published files lie."""
+    if isinstance(entry, Mapping):
+        return {key: without_roots(value) for key, value in entry.items() if key not in _ROOTS}
+    return [without_roots(value) for value in entry] if isinstance(entry, list | tuple) else entry
 
 
 def fetches(study: Mapping[str, Any]) -> bool:
