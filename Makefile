@@ -2,6 +2,7 @@
 # make test          sets everything up and runs all checks and tests
 # make test-cluster  sets everything up and runs the small study on a SLURM that it starts here (root, Debian packages)
 # make benchmark     sets everything up, and peers' packages beside it, and measures speed and distortion
+# make fuzz          sets everything up, and a fuzzer beside it, and reads damaged files of every kind
 # make environment   only sets up (.venv, from requirements.lock)
 
 PYTHON ?= python3
@@ -10,19 +11,22 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PEERS := $(VENV)/.peers
+FUZZER := $(VENV)/.fuzzer
 BUILDING := benchmarks/build-constraints.txt
 UV := $(BIN)/uv --quiet --no-progress
 STYLED := src tests benchmarks workflow/scripts
 COVERAGE := 90
 
 .DEFAULT_GOAL := help
-.PHONY: help environment reproduce benchmark test test-cluster pipeline unit style types workflow lock environments clean
+.PHONY: help environment reproduce benchmark fuzz test test-cluster pipeline unit style types workflow lock \
+        environments clean
 
 help:
 	@echo "make reproduce    run the default study; ends with the path of its report"
 	@echo "make test         run all checks and tests"
 	@echo "make test-cluster run the cluster's tests on a SLURM of two nodes that is started on this machine"
 	@echo "make benchmark    measure speed and distortion beside peers' attacks; OPTIONS=--quick for a look"
+	@echo "make fuzz         read more than 100,000 damaged files; OPTIONS='--inputs 100' for a look"
 	@echo "make environment  set up $(VENV) and nothing else"
 	@echo "make lock         renew the locks from requirements*.in, and envs/"
 	@echo "make clean        remove $(VENV) and caches (results/ stays)"
@@ -59,6 +63,15 @@ $(PEERS): $(STAMP) requirements-benchmark.lock $(BUILDING)
 benchmark: $(PEERS)
 	@$(BIN)/python -m benchmarks $(OPTIONS)
 
+# Where no wheel of atheris fits this machine, the fuzzer goes by hypothesis alone, and says so.
+$(FUZZER): $(STAMP) requirements-fuzz.lock
+	@$(UV) pip install --python $(BIN)/python --no-deps --require-hashes --only-binary :all: \
+	  --requirement requirements-fuzz.lock || echo "atheris cannot be installed here"
+	@touch $(FUZZER)
+
+fuzz: $(FUZZER)
+	@$(BIN)/python -m tests.fuzz $(OPTIONS)
+
 # Two jobs for two cores: the pipeline's tests, and beside them everything else. A failure does not hide another.
 test: $(STAMP)
 	@$(MAKE) --no-print-directory --keep-going --jobs=2 pipeline style types workflow unit
@@ -91,6 +104,8 @@ lock: $(STAMP)
 	@$(UV) pip compile --universal --generate-hashes --python-version 3.11 --no-header \
 	  --constraint requirements.lock --override requirements-benchmark.in --build-constraints $(BUILDING) \
 	  --output-file requirements-benchmark.lock requirements-benchmark.in
+	@$(UV) pip compile --universal --generate-hashes --python-version 3.11 --no-header \
+	  --constraint requirements.lock --output-file requirements-fuzz.lock requirements-fuzz.in
 	@$(MAKE) --no-print-directory environments
 
 environments:

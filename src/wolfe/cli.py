@@ -7,7 +7,6 @@ alone. torch is imported only inside the commands that need it.
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import sys
@@ -18,10 +17,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
+from wolfe.reading.text import LARGEST_YAML, parse_json, parse_yaml, read_text
 from wolfe.study import Study, StudyError, attack_names, attack_parameters, load_study, schema
 from wolfe.study.document import plain
+from wolfe.study.errors import one_line
 
 app = typer.Typer(
     name="wolfe",
@@ -65,11 +65,12 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
         begin = time.perf_counter()
         try:
             command(*arguments, **options)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, KeyError) as error:
             _log.error("%s", traceback.format_exc())
             if os.environ.get("WOLFE_DEBUG") == "1":
                 raise
-            typer.echo(f"Error: {' '.join(str(error).split())}", err=True)
+            missing = f"{error} is missing in what was given (WOLFE_DEBUG=1 shows where it is needed)"
+            typer.echo(f"Error: {one_line(missing if isinstance(error, KeyError) else str(error))}", err=True)
             raise typer.Exit(2) from None
         except typer.Exit:
             raise
@@ -109,8 +110,8 @@ def _read_spec(text: str, option: str = "--spec") -> Any:
     if not inline and not Path(text).is_file():
         raise FileNotFoundError(f"{option}: {text!r} is neither JSON text nor a file")
     try:
-        return json.loads(text) if inline else plain(yaml.safe_load(Path(text).read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, yaml.YAMLError, UnicodeDecodeError) as error:
+        return parse_json(text) if inline else plain(parse_yaml(read_text(Path(text), LARGEST_YAML)))
+    except ValueError as error:
         where = "the text" if inline else text
         raise ValueError(f"{option}: {where} is not valid {'JSON' if inline else 'YAML'} ({error})") from None
 
@@ -427,4 +428,4 @@ def _parameter(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise ValueError(f"--parameter: {text!r} is not of the form name=value")
-    return name.strip(), plain(yaml.safe_load(value))
+    return name.strip(), plain(parse_yaml(value))

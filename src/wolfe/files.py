@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from wolfe.reading.text import LARGEST_JSON, parse_json, read_text
+
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -72,7 +74,8 @@ def checked(path: Path, expected: str) -> Path:
         FileNotFoundError: the file is missing.
         ValueError: its checksum differs from `expected`.
     """
-    if not Path(path).exists():
+    # Not what merely exists: reading from a pipe would wait for ever.
+    if not (Path(path).is_file() or Path(path).is_dir()):
         raise FileNotFoundError(f"{path} is missing: run the stage that writes it again")
     if sha256(path) != expected:
         raise ValueError(f"{path} is damaged (its checksum differs from the recorded one): delete it and run again")
@@ -96,9 +99,9 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: it does not parse; the message names the file.
+        ValueError: it does not parse, is too large or nested too deeply; the message names the file.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return parse_json(read_text(path, LARGEST_JSON))
+    except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}): delete it and run again") from error

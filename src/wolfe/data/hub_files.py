@@ -126,10 +126,11 @@ def open_parquet(known: HubSet, split: str, files: Sequence[Path], partial: bool
 def _opened(path: Path) -> tuple[Any, Any]:
     """The metadata and the schema of a file."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from wolfe.reading.tables import opened_table
 
     try:
-        with pq.ParquetFile(path) as file:
+        with opened_table(path) as file:
             return file.metadata, file.schema_arrow
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise ValueError(f"hub: {path} is damaged or no parquet file ({error}): fetch it again") from error

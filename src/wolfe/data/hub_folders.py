@@ -13,10 +13,12 @@ from wolfe.data.hub_files import checksum
 from wolfe.data.hub_labels import check_names
 from wolfe.data.hub_sets import HubSet
 from wolfe.data.hub_table import PictureFiles, Table, check_count
+from wolfe.reading.text import read_text
 
 _VOC_SPLITS = {"train": "train", "validation": "val", "test": "test"}
 _NUS_SPLITS = {"train": "Train", "test": "Test"}
 # Where copies of NUS-WIDE keep the pictures.
+_LARGEST_LIST = 1 << 26
 _NUS_PICTURES = ("Flickr", "images", "Images", "ImageData", ".")
 
 
@@ -89,7 +91,7 @@ def _voc_lists(known: HubSet, split: str, folder: Path) -> _Lists:
             raise ValueError(f"hub: {path} and {files[0]} list other images")
         # 0 marks a class of which only difficult objects are there.
         columns.append(np.asarray([pair[1] == "1" for pair in words], np.uint8))
-    pictures = [folder / "JPEGImages" / f"{image}.jpg" for image in images]
+    pictures = [_inside(folder / "JPEGImages", f"{image}.jpg") for image in images]
     return _Lists(files, pictures, columns, [path.name.removesuffix(f"_{name}.txt") for path in files])
 
 
@@ -112,7 +114,7 @@ def _nus_lists(known: HubSet, split: str, folder: Path) -> _Lists:
         columns.append((values == "1").astype(np.uint8))
     root = _pictures(folder, images)
     class_names = [path.name.removeprefix("Labels_").removesuffix(f"_{name}.txt") for path in files]
-    return _Lists([listed, *files], [root / image for image in images], columns, class_names)
+    return _Lists([listed, *files], [_inside(root, image) for image in images], columns, class_names)
 
 
 def _pictures(folder: Path, images: Sequence[str]) -> Path:
@@ -122,8 +124,21 @@ def _pictures(folder: Path, images: Sequence[str]) -> Path:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8") as stream:
-        yield from (line for line in stream if line.strip())
+    try:
+        yield from (line for line in read_text(path, _LARGEST_LIST).splitlines() if line.strip())
+    except ValueError as error:
+        raise ValueError(f"hub: {path} {error}") from None
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A file of a folder by the name that a list gives it.
+
+    Raises:
+        ValueError: the name leads out of the folder, so that another file would become a picture of the set.
+    """
+    if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ValueError(f"hub: a list names {name!r}, which is no file of {folder}")
+    return folder / name
 
 
 def _table(

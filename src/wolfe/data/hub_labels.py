@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wolfe.data.hub_sets import HubSet
+from wolfe.reading.text import parse_json
 
 # The parts of a box that say what is in it.
 _CATEGORIES = ("category", "label", "category_id")
@@ -66,11 +66,13 @@ def read_labels(known: HubSet, split: str, path: Path, column: str) -> NDArray[A
 def _whole(path: Path, column: str) -> Any:
     """A column of all rows of a file."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
+
+    from wolfe.reading.tables import opened_table
 
     try:
-        return pq.ParquetFile(path).read([column]).column(column).combine_chunks()
-    except (OSError, pa.ArrowInvalid) as error:
+        with opened_table(path) as file:
+            return file.read([column]).column(column).combine_chunks()
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise ValueError(f"hub: column {column} of {path} cannot be read ({error}): fetch the file again") from error
 
 
@@ -115,7 +117,7 @@ def read_names(known: HubSet, path: Path, schema: Any, column: str) -> list[str]
         ValueError: names are missing or are not those of so many classes.
     """
     try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        features = parse_json((schema.metadata or {})[b"huggingface"].decode())["info"]["features"]
         names = _named(features[column])
     except (KeyError, TypeError, ValueError):
         names = None
@@ -149,7 +151,7 @@ def _letters(name: str) -> str:
 def _named(feature: Any) -> list[str] | None:
     """The names of the ClassLabel that stands somewhere inside a feature."""
     if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
-        return list(feature["names"])
+        return [str(name) for name in feature["names"]]
     inner = feature.values() if isinstance(feature, dict) else feature if isinstance(feature, list) else ()
     found = (_named(item) for item in inner)
     return next((names for names in found if names is not None), None)

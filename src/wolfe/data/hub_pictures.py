@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from PIL import Image, ImageOps
 
 from wolfe.data.hub_table import Table
 from wolfe.data.source import usable_cores
+from wolfe.reading.pictures import check_pixels, read_picture
 
 # Pictures that are decoded side by side.
 _TOGETHER = 128
@@ -84,9 +84,9 @@ class Pictures(Sequence[NDArray[np.uint8]]):
     def _picture(self, found: tuple[str, bytes]) -> NDArray[np.uint8]:
         where, content = found
         try:
-            with Image.open(io.BytesIO(content)) as image:
-                form, picture = (len(image.getbands()), *image.size), np.asarray(shaped(image, self.shape))
-        except (OSError, SyntaxError, ValueError) as error:
+            image = read_picture(content, None)
+            form, picture = (len(image.getbands()), *image.size), np.asarray(shaped(image, self.shape))
+        except ValueError as error:
             raise ValueError(f"hub: {where} is no picture ({error})") from error
         right = (self.shape.channels, self.shape.published, self.shape.published)
         if self.shape.published and form != right:
@@ -112,11 +112,15 @@ def middle(image: Image.Image, size: int, shorter_side: int) -> Image.Image:
         image: of any shape.
         size: the square's side.
         shorter_side: length of the shorter side before the cut, at least `size`.
+
+    Raises:
+        ValueError: it is so long and thin that it would become too large.
     """
     width, height = image.size
     short, long = min(width, height), max(width, height)
     longer = int(shorter_side * long / short)
     shape = (shorter_side, longer) if width <= height else (longer, shorter_side)
+    check_pixels(*shape)
     if shape != image.size:
         image = image.resize(shape, Image.Resampling.BILINEAR)
     left, top = (round((side - size) / 2) for side in image.size)

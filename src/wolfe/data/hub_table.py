@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from wolfe.data.hub_sets import HubSet
 
+LARGEST_GROUP = 1 << 33
+"""Bytes of the pictures that are read together; those of the published sets have a tenth of that."""
+
 
 class Piece(Protocol):
     """Some rows whose pictures are read together."""
@@ -41,11 +44,16 @@ class RowGroup:
             ValueError: the file is damaged, or a row holds no picture.
         """
         import pyarrow as pa
-        import pyarrow.parquet as pq
+
+        from wolfe.reading.tables import opened_table
 
         try:
-            column = pq.ParquetFile(self.path).read_row_group(self.number, [self.column]).column(self.column)
-        except (OSError, pa.ArrowInvalid) as error:
+            with opened_table(self.path) as file:
+                size = file.metadata.row_group(self.number).total_byte_size
+                if size > LARGEST_GROUP:
+                    raise ValueError(f"{size} bytes are more than {LARGEST_GROUP}")
+                column = file.read_row_group(self.number, [self.column]).column(self.column)
+        except (OSError, ValueError, KeyError, pa.ArrowException) as error:
             raise ValueError(
                 f"hub: row group {self.number} of {self.path} cannot be read ({error}): fetch the file again"
             ) from error

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from wolfe.data.card import check_card, check_files, checked_rows
 from wolfe.data.source import SPLITS
 from wolfe.data.writer import card_checksum
 from wolfe.files import checked, read_json
 from wolfe.label_graph import LabelGraph
+from wolfe.reading.pictures import read_picture
 
 
 class ImageSet(Dataset[tuple[Tensor, Tensor]]):
@@ -70,14 +71,19 @@ class ImageSet(Dataset[tuple[Tensor, Tensor]]):
 
     def images(self, indices: Iterable[int]) -> Tensor:
         """The pictures at some indices, float32 (k, C, H, W) in [0, 1]."""
-        pictures = [self._decode(self._images[int(index)].as_py()["bytes"]) for index in indices]
+        pictures = [self._decode(int(index)) for index in indices]
         if not pictures:
             return torch.empty(0, *self.shape)
         return torch.stack(pictures)
 
-    def _decode(self, content: bytes) -> Tensor:
-        with Image.open(io.BytesIO(content)) as image:
-            array = np.array(image.convert("L" if self.shape[0] == 1 else "RGB"))
+    def _decode(self, index: int) -> Tensor:
+        channels, height, width = self.shape
+        try:
+            content = self._images[index].as_py()["bytes"]
+            mode: Literal["L", "RGB"] = "L" if channels == 1 else "RGB"
+            array = np.array(read_picture(content, mode, size=(width, height), formats=("PNG",)))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"picture {self.ids[index]} of a data set cannot be read ({error})") from error
         channels_first = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
         return torch.from_numpy(np.ascontiguousarray(channels_first)).float() / 255
 
@@ -95,6 +101,7 @@ def load_card(folder: Path) -> dict[str, Any]:
     card: dict[str, Any] = read_json(path)
     if not isinstance(card, dict) or card.get("card_sha256") != card_checksum(card):
         raise ValueError(f"{path} is damaged (its checksum differs from the recorded one): build it again")
+    check_card(path, card)
     return card
 
 
@@ -118,4 +125,11 @@ def open_split(folder: Path, split: str) -> ImageSet:
     for name, expected in card["checksums"].items():
         if name.startswith(f"arrow/{split}/"):
             checked(folder / name, expected)
-    return ImageSet(load_from_disk(str(folder / "arrow" / split)), card)
+    check_files(folder, split, card)
+    try:
+        return ImageSet(checked_rows(load_from_disk(str(folder / "arrow" / split)), split, card), card)
+    except FileNotFoundError:
+        raise
+    except (OSError, KeyError, TypeError, IndexError, AttributeError, pa.ArrowException) as error:
+        # `datasets` fails by whatever its files lack.
+        raise ValueError(f"{folder / 'arrow' / split} is no data set that can be read ({error!r})") from error

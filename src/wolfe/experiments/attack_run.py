@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,6 +116,11 @@ def _checked_row(row: dict[str, Any]) -> dict[str, Any]:
     missing = [key for key in ("slug", "attack", "parameters") if key not in row]
     if missing:
         raise ValueError(f"row {row!r} lacks {missing[0]!r}: a row has slug, attack and parameters")
+    # It becomes a folder, which must not be somewhere else.
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}", str(row["slug"])):
+        raise ValueError(f"slug {row['slug']!r} must be letters, digits and the signs _ . - alone")
+    if not isinstance(row["parameters"], dict):
+        raise ValueError(f"row {row['slug']!r}: parameters must be a map, not {row['parameters']!r}")
     return row
 
 

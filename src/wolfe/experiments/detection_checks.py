@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from wolfe.data.image_set import load_card
 from wolfe.experiments.attack_run import ADVERSARIALS
@@ -17,6 +16,7 @@ from wolfe.experiments.detection_networks import Detector, checked_detectors
 from wolfe.files import sha256
 from wolfe.models.learner import TrainingOptions
 from wolfe.models.storage import DESCRIPTION, load_description
+from wolfe.reading.tensors import read_array
 from wolfe.report.records import RowRecords, attacks_of, read_row
 
 POOLED = "pooled"
@@ -52,7 +52,7 @@ class Attacked:
 
     def images(self, names: Sequence[str]) -> NDArray[np.float32]:
         """The attacked images (B, C, H, W) of these names."""
-        found = load_file(self.row.folder / ADVERSARIALS)["adversarials"]
+        found = read_array(self.row.folder / ADVERSARIALS, "adversarials")
         if len(found) != len(self.row.records):
             count = f"{len(found)} images and {len(self.row.records)} records"
             raise ValueError(f"{self.row.folder} holds {count}: run it again")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -23,6 +23,7 @@ from wolfe.files import atomic_path, write_json
 from wolfe.models.folding import for_attack
 from wolfe.models.storage import DESCRIPTION, WEIGHTS, load_classifier, load_description
 from wolfe.provenance import RUN, begin_run, checksums, device_name
+from wolfe.reading.pictures import read_picture
 
 
 def attack_image(
@@ -97,12 +98,9 @@ def attack_image(
 def _read_picture(path: Path, shape: list[int]) -> Tensor:
     """The picture (1, C, H, W) in [0, 1], in the model's colours and size."""
     channels, height, width = shape
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no picture {path}")
     try:
-        with Image.open(path) as opened:
-            picture = opened.convert("L" if channels == 1 else "RGB")
-    except (UnidentifiedImageError, OSError) as error:
+        picture = read_picture(path, "L" if channels == 1 else "RGB")
+    except ValueError as error:
         raise ValueError(f"{path} is no picture that can be read ({error})") from error
     scale = min(picture.width / width, picture.height / height)
     left, top = (picture.width - scale * width) / 2, (picture.height - scale * height) / 2

@@ -19,6 +19,7 @@ from wolfe.files import atomic_path
 from wolfe.models.portions import Portions
 from wolfe.models.storage import DESCRIPTION, WEIGHTS, load_classifier
 from wolfe.provenance import begin_run, beside, check_written, checksums, device_name
+from wolfe.reading.tables import read_table
 from wolfe.seeding import numpy_generator
 
 _BATCH = 128
@@ -142,12 +143,18 @@ def read_targets(path: Path) -> pd.DataFrame:
     """
     check_written(path)
     try:
-        targets = pd.read_parquet(path)
+        targets = read_table(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read as parquet ({error}): delete it and run again") from error
     missing = [name for name in ("image_id", "true_label", "target") if name not in targets]
     if missing:
         raise ValueError(f"{path} has no column {missing[0]!r}: it is no file of targets")
+    try:
+        shapes = {np.asarray(list(targets[name]), dtype=np.int64).shape for name in ("true_label", "target")}
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{path} holds labels that are no whole numbers ({error})") from error
+    if len(shapes) > 1:
+        raise ValueError(f"{path} holds labels and targets of different lengths")
     return targets
 
 

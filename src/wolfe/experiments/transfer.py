@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.numpy import load_file
 from torch import Tensor
 
 from wolfe.classifier import Classifier, ready_for_attack
@@ -27,6 +26,7 @@ from wolfe.metrics import eight_bit
 from wolfe.models.portions import Portions
 from wolfe.models.storage import DESCRIPTION, WEIGHTS, load_classifier
 from wolfe.provenance import Run, begin_run, checksums, device_name
+from wolfe.reading.tensors import read_array
 from wolfe.report.records import RowRecords
 
 
@@ -142,7 +142,7 @@ def _judged_run(
 ) -> list[pd.DataFrame]:
     """What each classifier but the run's own says of a run's images."""
     names = _image_names(row)
-    images = load_file(row.folder / ADVERSARIALS)["adversarials"]
+    images = read_array(row.folder / ADVERSARIALS, "adversarials")
     if len(images) != len(row.records):
         raise ValueError(f"{row.folder} holds {len(images)} images and {len(row.records)} records: run it again")
     after = torch.from_numpy(images)

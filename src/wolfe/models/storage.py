@@ -15,13 +15,12 @@ from wolfe.classifier import Classifier
 from wolfe.encoding import encoding_from_dict
 from wolfe.files import atomic_path, checked, read_json, sha256, write_json
 from wolfe.linear.calibration import Calibration
-from wolfe.models.networks import build_network
+from wolfe.models.description import NEEDED, build_described, check_description, check_fits
 from wolfe.provenance import check_written
 
 WEIGHTS = "weights.safetensors"
 DESCRIPTION = "classifier.json"
 CALIBRATION = "calibration.json"
-_NEEDED = ("network", "encoding", "mean", "std", "image_shape", "weights_sha256")
 
 
 def save_classifier(classifier: Classifier, folder: Path, description: dict[str, Any]) -> None:
@@ -86,9 +85,10 @@ def load_description(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: {folder} is no trained classifier")
     description: dict[str, Any] = read_json(path)
-    missing = [key for key in _NEEDED if key not in description]
+    missing = [key for key in NEEDED if key not in description] if isinstance(description, dict) else ["all entries"]
     if missing:
         raise ValueError(f"{path} is damaged: it lacks {', '.join(missing)}")
+    check_description(path, description)
     return description
 
 
@@ -110,8 +110,9 @@ def load_classifier(folder: Path, device: str = "cpu") -> Classifier:
     weights = checked(folder / WEIGHTS, description["weights_sha256"])
     encoding = encoding_from_dict(description["encoding"])
     channels, size, _ = description["image_shape"]
+    check_fits(weights, description["network"], channels, encoding.size, size)
     with torch.random.fork_rng(devices=[]):  # fresh weights are drawn and thrown away: leave no trace
-        net = build_network(description["network"], channels, encoding.size, size)
+        net = build_described(folder / DESCRIPTION, description["network"], channels, encoding.size, size)
     try:
         net.load_state_dict(load_file(weights))
     except RuntimeError as error:

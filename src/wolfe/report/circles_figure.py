@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from wolfe.reading.tables import read_table
 from wolfe.report.drawing import GREY, INK, RED, STYLE, WIDTH
 from wolfe.report.losses_runs import LOSSES
 from wolfe.report.losses_style import COLOURS, DASHES, SMALL, SPACES
@@ -39,7 +40,7 @@ def read_circles(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame, Mapping[str,
     """
     names = ("records.parquet", "points.parquet")
     run = verified_run(Path(folder), names, "run this experiment")
-    grid, points = (pd.read_parquet(Path(folder) / name) for name in names)
+    grid, points = (read_table(Path(folder) / name) for name in names)
     return grid, points, run
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from wolfe.reading.tables import read_table
 from wolfe.report.records import verified_run
 from wolfe.report.summary import wilson_interval
 
@@ -51,7 +52,7 @@ class Detection:
 
 @lru_cache(maxsize=4)
 def _parquet(path: Path, checksum: str) -> pd.DataFrame:  # noqa: ARG001 (tells one content from the next)
-    return pd.read_parquet(path)
+    return read_table(path)
 
 
 def read_detection(results: Path, experiment: Mapping[str, Any]) -> Detection:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
+from wolfe.reading.tensors import opened_tensors
 from wolfe.report.records import RowRecords, attacks_of, label_indices, read_row
 from wolfe.report.summary import row_label
 from wolfe.report.words import listed, sentence, stands_in, table_name, target_rule
@@ -46,14 +46,11 @@ class Example:
             ValueError: the file of images is damaged or too short.
         """
         path = self.folder / "adversarials.safetensors"
-        try:
-            with safe_open(path, framework="np") as file:
-                images = file.get_slice("adversarials")
-                if self.position >= images.get_shape()[0]:
-                    raise ValueError(f"{path} holds fewer images than there are records: delete it and run again")
-                return np.asarray(images[self.position : self.position + 1][0], dtype=np.float32)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is no readable safetensors file ({error}): delete it and run again") from error
+        with opened_tensors(path) as file:
+            images = file.get_slice("adversarials")
+            if len(images.get_shape()) != 4 or self.position >= images.get_shape()[0]:
+                raise ValueError(f"{path} holds fewer images than there are records: delete it and run again")
+            return np.asarray(images[self.position : self.position + 1][0], dtype=np.float32)
 
 
 def select_parts(parts: Sequence[Mapping[str, Any]], results: Path) -> list[list[list[Example]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from PIL import Image
 
 from wolfe.files import content_checksum, read_json
+from wolfe.reading.pictures import read_picture
 from wolfe.report.drawing import GREEN, GREY, INK, RED, STYLE
 from wolfe.report.words import sentence, significant, stands_in, table_name
 
@@ -155,8 +154,7 @@ def _named(axes: Axes, point: NDArray[Any], text: str, colour: str, away: NDArra
 
 def _picture(figure: Figure, measured: Mapping[str, Any]) -> None:
     """The image itself, on the right."""
-    with Image.open(io.BytesIO(base64.b64decode(measured["picture"]))) as image:
-        pixels = np.asarray(image)
+    pixels = np.asarray(read_picture(base64.b64decode(measured["picture"]), None, formats=("PNG",)))
     axes = figure.add_axes((0.74, 0.64, 0.2, 0.2 * _SIZE[0] / _SIZE[1] * pixels.shape[0] / pixels.shape[1]))
     axes.imshow(pixels, cmap="gray", interpolation="nearest")
     axes.set(xticks=[], yticks=[])

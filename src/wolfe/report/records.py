@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from wolfe.files import checked, read_json
+from wolfe.reading.tables import read_table
 
 COLUMNS = (
     "image_id",
@@ -41,9 +43,13 @@ COLUMNS = (
 )
 """What a table or a figure needs of every record."""
 
+_NO_NUMBERS = ("image_id", "true_label", "target", "prediction", "status")
+
 TRACE = "trace.parquet"
 """What JMA's runs note of every Jacobian: one line for each image, step and quantity."""
 TRACE_COLUMNS = ("image_id", "step", "name", "value")
+# Each becomes a column; of as many as there are lines the table would be as large as their square.
+_MOST_QUANTITIES = 100
 
 STATUSES = ("found", "exhausted", "infeasible", "not_finite", "timed_out", "already_there")
 """How an attack on one image can end."""
@@ -104,9 +110,11 @@ def read_trace(folder: Path) -> pd.DataFrame:
     path = Path(folder) / TRACE
     verified_run(Path(folder), (TRACE,), "run this attack row")
     try:
-        trace = pd.read_parquet(path, columns=list(TRACE_COLUMNS))
+        trace = read_table(path, TRACE_COLUMNS)
+        if trace["name"].nunique() > _MOST_QUANTITIES:
+            raise ValueError(f"it names more than {_MOST_QUANTITIES} quantities")
         wide = trace.set_index(["image_id", "step", "name"])["value"].unstack()  # noqa: PD010
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no readable trace ({error}): delete it and run again") from error
     return wide.sort_index().reset_index()
 
@@ -127,9 +135,9 @@ def verified_run(folder: Path, names: Iterable[str], remedy: str) -> Mapping[str
     if not run_file.is_file():
         raise FileNotFoundError(f"{run_file} is missing: {remedy} first")
     run: Any = read_json(run_file)
-    outputs = run.get("outputs", {}) if isinstance(run, dict) else {}
+    outputs = run.get("outputs") if isinstance(run, dict) else None
     for name in names:
-        if name not in outputs:
+        if not isinstance(outputs, dict) or name not in outputs:
             raise ValueError(f"{run_file} holds no checksum of {name}: {remedy} again")
         checked(folder / name, outputs[name])
     return dict(run)
@@ -143,7 +151,7 @@ def read_records(path: Path) -> pd.DataFrame:
         ValueError: it is not parquet, is empty, lacks columns of `COLUMNS` or holds an unknown status.
     """
     try:
-        records = pd.read_parquet(path)
+        records = read_table(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing: run this attack row first") from None
     except (OSError, ValueError) as error:
@@ -153,7 +161,10 @@ def read_records(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}")
     if records.empty:
         raise ValueError(f"{path} holds no image")
-    unknown = sorted(set(records["status"]) - set(STATUSES))
+    words = [column for column in COLUMNS if column not in _NO_NUMBERS and not is_numeric_dtype(records[column])]
+    if words:
+        raise ValueError(f"{path} holds no numbers in the columns {', '.join(words)}")
+    unknown = sorted(set(records["status"].astype(str)) - set(STATUSES))
     if unknown:
         raise ValueError(f"{path} holds the status {unknown[0]!r}; known are {', '.join(STATUSES)}")
     return records

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.numpy import load_file
 
 from wolfe.files import atomic_path, read_json
+from wolfe.reading.tensors import read_array
 from wolfe.report.drawing import GREY, INK, RED, Line, Panel, draw, label_lines
 from wolfe.report.figures import perturbation_picture
 from wolfe.report.words import scientific, significant
@@ -33,7 +33,7 @@ def write_single(folder: Path) -> Path:
     result = read_json(folder / "result.json")
     record, names = result["record"], result["class_names"]
     original = _read(folder / "original.png")
-    adversarial = load_file(folder / "adversarial.safetensors")["adversarial"][0].transpose(1, 2, 0)
+    adversarial = read_array(folder / "adversarial.safetensors", "adversarial")[0].transpose(1, 2, 0)
     enlarged, scale = perturbation_picture(adversarial - original)
     before = Panel(
         title=[Line("Original", INK, bold=True)],

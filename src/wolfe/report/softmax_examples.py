@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
 
 from wolfe.files import checked
+from wolfe.reading.tensors import read_arrays
 from wolfe.report.drawing import INK, Block, Line, Panel, draw_blocks
 from wolfe.report.softmax_records import KINDS, PICTURES, read_softmax
 from wolfe.report.words import listed, sentence, significant
@@ -64,7 +64,7 @@ def draw_examples(spec: Mapping[str, Any], results: Path) -> Figure:
     name = spec["experiment"]["name"]
     chosen, run = _chosen(spec, results)
     folder = Path(results) / "experiments" / name
-    pictures = load_file(checked(folder / PICTURES, run["outputs"][PICTURES]))
+    pictures = read_arrays(checked(folder / PICTURES, run["outputs"][PICTURES]))
     blocks = []
     for shown in chosen:
         images = pictures[f"{shown.kind}.{shown.source}"][shown.image]

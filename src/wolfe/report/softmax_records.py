@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from wolfe.reading.tables import read_table
 from wolfe.report.records import verified_run
 
 RECORDS, RUN, PICTURES = "records.parquet", "run.json", "pictures.safetensors"
@@ -86,7 +87,7 @@ def read_softmax(results: Path, name: str) -> tuple[pd.DataFrame, Mapping[str, A
     """
     folder = Path(results) / "experiments" / name
     run = verified_run(folder, (RECORDS,), "run `wolfe experiment`")
-    records = pd.read_parquet(folder / RECORDS)
+    records = read_table(folder / RECORDS)
     missing = [column for column in _NEEDED if column not in records]
     if missing or records.empty:
         raise ValueError(f"{folder / RECORDS} lacks {', '.join(missing) or 'all lines'}: run this experiment again")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from wolfe.names import attack_name
+from wolfe.reading.tables import read_table
 from wolfe.report.grid import Column
 from wolfe.report.records import verified_run
 from wolfe.report.summary import wilson_interval
@@ -36,7 +37,7 @@ def read_transfer(folder: Path) -> pd.DataFrame:
     """
     path = Path(folder) / RECORDS
     verified_run(Path(folder), (RECORDS,), "run `wolfe transfer`")
-    records = pd.read_parquet(path)
+    records = read_table(path)
     missing = [name for name in _NEEDED if name not in records]
     if missing:
         raise ValueError(f"{path} lacks the columns {', '.join(missing)}: run this transfer again")

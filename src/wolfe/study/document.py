@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from wolfe.reading.text import LARGEST_YAML, BoundedLoader, parse_yaml, read_text
 from wolfe.study.errors import StudyError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -20,11 +21,12 @@ PUBLISHED_FOLDER = ROOT / "config" / "published"
 
 # YAML 1.1 reads 1e-4 as text, because it has no dot, and `snakemake --config` hands all numbers in maps on as text.
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
+_LONGEST_NUMBER = 50
 _WORDS = {"true": True, "false": False}
 _TEXT_KEYS = frozenset({"study", "title", "stands_in", "label", "published"})
 
 
-class _StrictLoader(yaml.SafeLoader):
+class _StrictLoader(BoundedLoader):
     """A safe loader that refuses a key given twice, where YAML would silently keep the last."""
 
 
@@ -54,20 +56,15 @@ def read_document(path: Path) -> dict[str, Any]:
         Its contents, not yet validated.
 
     Raises:
-        StudyError: the file is missing, does not parse, gives a key twice or holds no map.
+        StudyError: the file is missing, does not parse, gives a key twice, holds no map, or is beyond the bounds of
+            `wolfe.reading.text`.
     """
     path = Path(path)
     try:
-        with path.open(encoding="utf-8") as stream:
-            # _StrictLoader is a SafeLoader: it builds plain values only.
-            document = yaml.load(stream, Loader=_StrictLoader)
+        document = parse_yaml(read_text(path, LARGEST_YAML), _StrictLoader)
     except OSError as error:
         raise StudyError(f"{path}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise StudyError(f"{path}: is no text file in UTF-8") from error
-    except yaml.YAMLError as error:
-        raise StudyError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from error
-    except StudyError as error:
+    except ValueError as error:
         raise StudyError(f"{path}: {error}") from None
     if not isinstance(document, dict):
         raise StudyError(f"{path}: must hold a map with keys such as study, datasets, models, tables")
@@ -92,7 +89,7 @@ def plain(value: Any, key: str = "") -> Any:
     if isinstance(value, list | tuple):
         return [plain(item, key) for item in value]
     if isinstance(value, str) and key not in _TEXT_KEYS:
-        if _NUMBER.fullmatch(value):
+        if len(value) <= _LONGEST_NUMBER and _NUMBER.fullmatch(value):
             return int(value) if value.lstrip("+-").isdecimal() else float(value)
         return _WORDS.get(value, value)
     return value

@@ -5,9 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_COMPARED = 100
+LONGEST = 2_000
+"""Characters of a message: what it repeats of a study may be anything."""
+
 
 class StudyError(ValueError):
     """A study is wrong: the message is one line that names the key and what is allowed there."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(message: str) -> str:
+    """A message as one line that a terminal can show: no control characters, and not too long."""
+    line = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in " ".join(message.split()))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 4]} ..."
 
 
 def allowed(found: object, choices: Iterable[str]) -> str:
@@ -21,7 +34,8 @@ def allowed(found: object, choices: Iterable[str]) -> str:
         For example "did you mean 'step_size'? allowed: margin, step_size".
     """
     names = [str(choice) for choice in choices]
-    near = get_close_matches(str(found), names, n=1)
+    # The time of the comparison is the product of their lengths.
+    near = get_close_matches(str(found)[:_COMPARED], [name[:_COMPARED] for name in names], n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return f"{hint}allowed: {', '.join(names) if names else 'none'}"
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shlex
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,8 @@ from wolfe.study.roots import with_roots, without_roots
 from wolfe.study.rows import budgets_of, canonical, resolved_row
 from wolfe.study.transfers import resolved_transfers
 from wolfe.study.validation import validate
+
+_LONGEST_NAME, _LONGEST_ENTRY = 150, 100_000
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,10 @@ class Study:
         figures = {
             name: _figure(name, entry, tables, experiments) for name, entry in document.get("figures", {}).items()
         }
+        batches = _batches(tables, _followed(tables, figures))
+        rows = {name: [batch.rows for batch in batches if name in batch.tables] for name in tables}
+        for kind, parts in (("tables", tables), ("figures", figures), ("experiments", experiments), ("tables", rows)):
+            _check_length(kind, parts)
         return cls(
             name=document["study"],
             title=document.get("title", document["study"]),
@@ -120,7 +129,7 @@ class Study:
             tables=tables,
             groups=group_tables(tables),
             figures=figures,
-            batches=_batches(tables, _followed(tables, figures)),
+            batches=batches,
         )
 
     def report_spec(self) -> dict[str, Any]:
@@ -267,17 +276,41 @@ def _batches(tables: Mapping[str, dict[str, Any]], followed: Collection[str]) ->
     for key, names in users.items():
         grouped.setdefault((tuple(names), *key[:2]), []).append(key)
     several = Counter(names for names, _, _ in grouped)
+    called = _names_of([(names, [model, targets] if several[names] > 1 else []) for names, model, targets in grouped])
     return [
         Batch(
-            "_".join(["_and_".join(names), *([model, targets] if several[names] > 1 else [])]),
+            called[number],
             model,
             datasets[model],
             targets,
             [work[key] for key in keys],
             names,
         )
-        for (names, model, targets), keys in grouped.items()
+        for number, ((names, model, targets), keys) in enumerate(grouped.items())
     ]
+
+
+def _names_of(batches: Sequence[tuple[tuple[str, ...], list[str]]]) -> list[str]:
+    """Names of batches, of their tables and what else tells them apart; where that is long or taken, with a hash."""
+    found: list[str] = []
+    for tables, more in batches:
+        name = "_".join(["_and_".join(tables), *more])
+        if len(name) > _LONGEST_NAME or name in found:
+            told = hashlib.sha256(json.dumps([tables, more]).encode()).hexdigest()[:8]
+            name = f"{name[: _LONGEST_NAME - 9]}_{told}"
+        found.append(name)
+    return found
+
+
+def _check_length(kind: str, entries: Mapping[str, Any]) -> None:
+    """A rule hands an entry on in its command, whose length the system limits (128 kB on Linux)."""
+    for name, entry in entries.items():
+        length = len(shlex.quote(json.dumps(entry)))
+        if length > _LONGEST_ENTRY:
+            raise StudyError(
+                f"{kind}.{name}: would need {length} characters on a command line, of which a system allows "
+                f"{_LONGEST_ENTRY}: split it"
+            )
 
 
 def _work(tables: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, str, str, str, dict[str, Any]]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -22,6 +24,8 @@ _TYPES = {
     "null": "null",
 }
 _BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+_MOST_ERRORS = 1_000
+_MOST_ENTRIES, _LONGEST_TEXT, _LARGEST_NUMBER = 1_000, 2_000, 1 << 53
 _UNKNOWN_KEYS = ("additionalProperties", "unevaluatedProperties")
 # A wrong value is the cause of what follows from it, and a misspelt key the cause of a missing one.
 _RANK = {"additionalProperties": 1, "unevaluatedProperties": 1, "required": 2}
@@ -36,8 +40,8 @@ def validate(document: Mapping[str, Any]) -> None:
     Raises:
         StudyError: the most telling of the problems.
     """
-    _refuse_infinite(document, [])
-    errors = Draft202012Validator(schema()).iter_errors(document)
+    check_bounds(document, [])
+    errors = islice(Draft202012Validator(schema()).iter_errors(document), _MOST_ERRORS)
     messages = [(_RANK.get(str(error.validator), 0), message) for error in errors for message in _messages(error)]
     if messages:
         raise StudyError(min(messages, key=lambda item: item[0])[1])
@@ -59,16 +63,37 @@ def validate_row(row: Mapping[str, Any], place: str) -> None:
         raise StudyError(f"{place}.{messages[0]}")
 
 
-def _refuse_infinite(value: Any, path: list[str | int]) -> None:
-    """YAML writes .nan and .inf for numbers that satisfy every bound of a schema."""
+def check_bounds(value: Any, path: list[str | int]) -> None:
+    """Refuses what no value of a study is, whatever its key; each further bound stands in the schema.
+
+    Args:
+        value: of plain kinds.
+        path: where in the study it stands.
+
+    Raises:
+        StudyError: numbers without end, texts with control characters or too long, and lists and maps too long. YAML
+            writes .nan and .inf for numbers that satisfy every bound of a schema.
+    """
+    place = key_path(path)
+    if isinstance(value, Mapping | list) and len(value) > _MOST_ENTRIES:
+        raise StudyError(f"{place}: must have at most {_MOST_ENTRIES} entries, not {len(value)}")
     if isinstance(value, Mapping):
         for name, item in value.items():
-            _refuse_infinite(item, [*path, name])
+            check_bounds(item, [*path, str(name)])
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            _refuse_infinite(item, [*path, index])
+            check_bounds(item, [*path, index])
     elif isinstance(value, float) and not math.isfinite(value):
-        raise StudyError(f"{key_path(path)}: must be a finite number, not {value}")
+        raise StudyError(f"{place}: must be a finite number, not {value}")
+    elif isinstance(value, int | float) and abs(value) > _LARGEST_NUMBER:
+        raise StudyError(f"{place}: must be a number of at most {_LARGEST_NUMBER}")
+    elif isinstance(value, str) and (len(value) > _LONGEST_TEXT or any(map(_breaks, value))):
+        raise StudyError(f"{place}: must be text of at most {_LONGEST_TEXT} characters in one line")
+
+
+def _breaks(sign: str) -> bool:
+    """Whether a character ends a line, controls a terminal, or is none."""
+    return unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp")
 
 
 def _messages(error: ValidationError) -> Iterator[str]:
@@ -94,6 +119,10 @@ def _sentence(rule: str, value: Any, error: ValidationError) -> str:
     if rule == "required":
         missing = [name for name in value if name not in found]
         return f"{missing[0]!r} is missing (required: {', '.join(value)})"
+    if rule == "not":
+        return f"{found!r} is a name that the workflow uses itself; take another one"
+    if rule == "maxLength":
+        return f"{found!r} is too long; at most {value} characters"
     if rule == "pattern":
         return f"{found!r} is no name: use letters, digits and _ only, beginning with a letter"
     if rule in ("minItems", "minProperties"):
