@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from wolfe.study.batches import Batch
 from wolfe.study.experiments import CHARTS
+from wolfe.study.figures import candidate_slugs
 from wolfe.study.needs import chart_files, experiment_files
 from wolfe.study.parts import part_count
-from wolfe.study.plan import Batch, Study, candidate_slugs
+from wolfe.study.plan import Study
 from wolfe.study.transfers import transfer_runs
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from math import ceil
 
-from wolfe.study.plan import Batch, Study
+from wolfe.study.batches import Batch
+from wolfe.study.plan import Study
 
 
 def part_count(study: Study, batch: Batch) -> int:

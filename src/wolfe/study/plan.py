@@ -2,51 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shlex
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wolfe.files import content_checksum
+from wolfe.study.batches import Batch, batches_of, check_length, followed_tables
 from wolfe.study.derived import derived_table, group_tables
 from wolfe.study.derived_references import is_of_attacks
 from wolfe.study.document import PUBLISHED_FOLDER, check_unique_keys, limits_of, merged, plain, read_document
-from wolfe.study.errors import StudyError
-from wolfe.study.experiments import SHOWN, resolved_experiments, table_part
+from wolfe.study.experiments import resolved_experiments
+from wolfe.study.figures import by_name, resolved_figure
 from wolfe.study.references import check_references
 from wolfe.study.roots import with_roots, without_roots
-from wolfe.study.rows import budgets_of, canonical, resolved_row
+from wolfe.study.rows import budgets_of, resolved_row
 from wolfe.study.transfers import resolved_transfers
 from wolfe.study.validation import validate
-
-_LONGEST_NAME, _LONGEST_ENTRY = 150, 100_000
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The rows that one process attacks with.
-
-    Attributes:
-        name: the tables that use them, joined by "_and_"; unique in a study.
-        model: the model's name.
-        dataset: its data set's name.
-        targets: the name of the target rule with its parameters.
-        rows: `{"slug", "attack", "parameters", "trace", "images"}`, each piece of work once; trace: what the run also
-            writes down at every step, "jacobian" (its rank) or "steps" (of an attack along a gradient), or None;
-            images: how many it attacks, the first ones, or None for all.
-        tables: the tables that use every one of these rows.
-    """
-
-    name: str
-    model: str
-    dataset: str
-    targets: str
-    rows: list[dict[str, Any]]
-    tables: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -110,12 +82,13 @@ class Study:
         made_from = (own, transfers, experiments)
         tables = {name: own.get(name) or derived_table(name, entry, *made_from) for name, entry in entries.items()}
         figures = {
-            name: _figure(name, entry, tables, experiments) for name, entry in document.get("figures", {}).items()
+            name: resolved_figure(name, entry, tables, experiments)
+            for name, entry in document.get("figures", {}).items()
         }
-        batches = _batches(tables, _followed(tables, figures))
+        batches = batches_of(tables, followed_tables(tables, figures))
         rows = {name: [batch.rows for batch in batches if name in batch.tables] for name in tables}
         for kind, parts in (("tables", tables), ("figures", figures), ("experiments", experiments), ("tables", rows)):
-            _check_length(kind, parts)
+            check_length(kind, parts)
         return cls(
             name=document["study"],
             title=document.get("title", document["study"]),
@@ -144,7 +117,7 @@ class Study:
             "transfers": self.transfers,
             "experiments": self.experiments,
             "tables": list(self.tables.values()),
-            "figures": [_by_name(figure) for figure in self.figures.values()],
+            "figures": [by_name(figure) for figure in self.figures.values()],
         }
         told: dict[str, Any] = without_roots(content)
         return told | {"sha256": content_checksum(told)}
@@ -197,128 +170,3 @@ def _table(name: str, table: Mapping[str, Any], document: Mapping[str, Any], lim
         "time_limit": limits["time_limit"],
         "rows": [resolved_row(row, budgets, rule["images"]) for row in table["rows"]],
     }
-
-
-def _figure(
-    name: str, figure: Mapping[str, Any], tables: Mapping[str, Any], experiments: Mapping[str, Any]
-) -> dict[str, Any]:
-    common = {"name": name, "title": figure["title"], "kind": figure.get("kind", "examples")}
-    if common["kind"] == "geometry":
-        return {**common, "table": tables[figure["table"]], "labels": figure.get("labels")}
-    if common["kind"] == "transfer":
-        return {**common, "table": tables[figure["table"]]}
-    options = {key: value for key, value in figure.items() if key not in (*common, "table", "experiment")}
-    if common["kind"] in SHOWN:
-        return {**common, **options, "experiment": experiments[figure["experiment"]]}
-    if common["kind"] == "losses":
-        return {**common, **options, "part": table_part(tables[figure["table"]])}
-    return {**common, "parts": [_part(f"figures.{name}", part, tables) for part in figure.get("parts", [figure])]}
-
-
-def _part(place: str, part: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
-    table = tables[part["table"]]
-    slugs = {row["label"]: row["slug"] for row in table["rows"]}
-    shown = [row for row in table["rows"] if not part.get("rows") or row["label"] in part["rows"]]
-    attacked = min(row["images"] or table["images"] for row in shown)
-    if part.get("images", 1) > attacked:
-        raise StudyError(
-            f"{place}.images: must be at most {attacked} (the images that every row shown attacks), "
-            f"not {part['images']}"
-        )
-    if part.get("image") and attacked < table["images"]:
-        raise StudyError(
-            f"{place}.image: rows of {table['name']} attack only their first images; name rows that attack all, "
-            "or no image"
-        )
-    return {
-        "table": table,
-        "rows": [slugs[label] for label in part.get("rows", [])] or None,
-        "image": part.get("image"),
-        "images": part.get("images", 1),
-    }
-
-
-def _by_name(figure: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved figure in which tables are named, not repeated."""
-    if figure["kind"] in ("geometry", "transfer"):
-        return {**figure, "table": figure["table"]["name"]}
-    if "parts" not in figure:
-        return dict(figure)
-    return {**figure, "parts": [{**part, "table": part["table"]["name"]} for part in figure["parts"]]}
-
-
-def _followed(tables: Mapping[str, Any], figures: Mapping[str, Any]) -> set[str]:
-    """The tables of attacks whose attacks are followed step by step, because something is made from that."""
-    return {entry["part"]["table"] for entry in (*tables.values(), *figures.values()) if "part" in entry}
-
-
-def candidate_slugs(part: Mapping[str, Any]) -> list[str]:
-    """The rows that a part of a resolved figure may show: those it names, else all of its table."""
-    return part["rows"] or [row["slug"] for row in part["table"]["rows"]]
-
-
-def _batches(tables: Mapping[str, dict[str, Any]], followed: Collection[str]) -> list[Batch]:
-    """Groups rows by the exact set of tables that use them: a table's jobs run what it needs and nothing twice."""
-    users: dict[tuple[str, str, str], list[str]] = {}
-    work: dict[tuple[str, str, str], dict[str, Any]] = {}
-    datasets: dict[str, str] = {}
-    for name, model, dataset, targets, row in _work(tables):
-        key = (model, targets, row["slug"])
-        tables_of = users.setdefault(key, [])
-        tables_of += [name] if name not in tables_of else []
-        parameters = canonical(row["attack"], row["parameters"])
-        piece = {"slug": row["slug"], "attack": row["attack"], "parameters": parameters, "images": row["images"]}
-        trace = "jacobian" if row["attack"] == "jma" else "steps" if name in followed else None
-        kept = work.setdefault(key, {**piece, "trace": trace})
-        kept["trace"] = kept["trace"] or trace
-        datasets[model] = dataset
-    grouped: dict[tuple[tuple[str, ...], str, str], list[tuple[str, str, str]]] = {}
-    for key, names in users.items():
-        grouped.setdefault((tuple(names), *key[:2]), []).append(key)
-    several = Counter(names for names, _, _ in grouped)
-    called = _names_of([(names, [model, targets] if several[names] > 1 else []) for names, model, targets in grouped])
-    return [
-        Batch(
-            called[number],
-            model,
-            datasets[model],
-            targets,
-            [work[key] for key in keys],
-            names,
-        )
-        for number, ((names, model, targets), keys) in enumerate(grouped.items())
-    ]
-
-
-def _names_of(batches: Sequence[tuple[tuple[str, ...], list[str]]]) -> list[str]:
-    """Names of batches, of their tables and what else tells them apart; where that is long or taken, with a hash."""
-    found: list[str] = []
-    for tables, more in batches:
-        name = "_".join(["_and_".join(tables), *more])
-        if len(name) > _LONGEST_NAME or name in found:
-            told = hashlib.sha256(json.dumps([tables, more]).encode()).hexdigest()[:8]
-            name = f"{name[: _LONGEST_NAME - 9]}_{told}"
-        found.append(name)
-    return found
-
-
-def _check_length(kind: str, entries: Mapping[str, Any]) -> None:
-    """A rule hands an entry on in its command, whose length the system limits (128 kB on Linux)."""
-    for name, entry in entries.items():
-        length = len(shlex.quote(json.dumps(entry)))
-        if length > _LONGEST_ENTRY:
-            raise StudyError(
-                f"{kind}.{name}: would need {length} characters on a command line, of which a system allows "
-                f"{_LONGEST_ENTRY}: split it"
-            )
-
-
-def _work(tables: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, str, str, str, dict[str, Any]]]:
-    """Every attack row that is to be run: the table that asks for it, model, data set, target rule and the row."""
-    for name, table in tables.items():
-        if table["kind"] == "attacks":
-            for row in table["rows"]:
-                yield name, table["model"], table["dataset"], table["targets"], row
-        elif table["kind"] == "variants":
-            for line in table["rows"]:
-                yield name, line["model"], line["dataset"], line["targets"], line["variant"]
