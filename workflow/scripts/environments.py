@@ -19,8 +19,8 @@ PYTHON = "3.11"
 
 # Every stage is started through the command line, which reads studies.
 _COMMON = ["jsonschema", "numpy", "pyyaml", "typer"]
-_IMAGES = ["datasets", "huggingface-hub", "pillow", "pyarrow", "scikit-image", "scikit-learn", "torch"]
-_NETWORKS = ["lightning", "pandas", "safetensors", "scipy", "timm", "torchmetrics", "torchvision", "tqdm"]
+_IMAGES = ["datasets", "huggingface-hub", "pandas", "pillow", "pyarrow", "scikit-image", "scikit-learn", "torch"]
+_NETWORKS = ["lightning", "safetensors", "scipy", "timm", "torchmetrics", "torchvision", "tqdm"]
 _PAGES = ["jinja2", "matplotlib", "networkx", "pydot", "tabulate"]
 
 PACKAGES = {
