@@ -13,7 +13,7 @@ from scipy import stats
 from wolfe.files import sha256, write_json
 from wolfe.report import losses_claims
 from wolfe.report.derived import read_derived, write_derived
-from wolfe.report.losses_identification import detection_statements, labels_of
+from wolfe.report.losses_detection_statements import detection_statements, labels_of
 from wolfe.report.losses_intervals import (
     FAILS,
     FEWEST,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from wolfe.report.detection import read_detection
 from wolfe.report.grid import Column, rows_of
-from wolfe.report.losses_identification import detection_statements, transfer_statements
+from wolfe.report.losses_detection_statements import detection_statements, transfer_statements
 from wolfe.report.losses_intervals import DRAWS, FAILS, FEWEST, HOLDS, UNDECIDED, verdict
 from wolfe.report.losses_measures import Evidence
 from wolfe.report.losses_runs import LOSSES, SETTINGS, SURE, loss_of, loss_rows, read_losses, setting_of

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wolfe.report import losses_judged as judged
+from wolfe.report import losses_detection_measures as judged
 from wolfe.report.losses_intervals import FEWEST
 from wolfe.report.losses_measures import CE, LOGIT, MARGIN, PERTURBATION, SIGN
 from wolfe.report.losses_runs import LOSSES, loss_of, setting_of, stops
