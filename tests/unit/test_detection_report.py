@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wolfe.detection_lines import half_and_half
 from wolfe.files import sha256, write_json
 from wolfe.report import detection_figure, detection_matrix, detection_pooled, detection_single
 from wolfe.report.derived import read_derived, write_derived
-from wolfe.report.detection import accuracy, auc, auc_interval, half_and_half, read_detection
+from wolfe.report.detection import accuracy, auc, auc_interval, read_detection
 from wolfe.report.summary import wilson_interval
 
 LEARNT = [{"label": "CE", "slug": "ce"}, {"label": "Logit", "slug": "logit"}]

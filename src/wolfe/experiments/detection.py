@@ -15,8 +15,9 @@ from typing import Any
 import pandas as pd
 import torch
 
+from wolfe.detection_lines import POOLED
 from wolfe.experiments.attack_run import RECORDS, RUN
-from wolfe.experiments.detection_checks import POOLED, Plan, checked_plan
+from wolfe.experiments.detection_checks import Plan, checked_plan
 from wolfe.experiments.detection_images import Images, read_images
 from wolfe.experiments.detection_judging import judge
 from wolfe.experiments.detection_training import Trained, train

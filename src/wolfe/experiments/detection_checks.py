@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wolfe.data.image_set import load_card
+from wolfe.detection_lines import EXTRA, GENUINE, POOLED
 from wolfe.experiments.attack_run import ADVERSARIALS
 from wolfe.experiments.detection_networks import Detector, checked_detectors
 from wolfe.files import sha256
@@ -19,9 +20,6 @@ from wolfe.models.storage import DESCRIPTION, load_description
 from wolfe.reading.tensors import read_array
 from wolfe.report.records import RowRecords, attacks_of, read_row
 
-POOLED = "pooled"
-"""What a detector is trained on that learns from all attacks together."""
-GENUINE, EXTRA = "genuine", "extra genuine"
 TEST_SHARE, VALIDATION_SHARE = 0.5, 0.1
 """Shares of the images that are tested on and chosen by, where an experiment does not say others."""
 TRAINING: dict[str, Any] = {"epochs": 20, "learning_rates": [1e-3, 1e-4, 1e-5], "weight_decay": 1e-4}

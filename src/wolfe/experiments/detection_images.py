@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from wolfe.data.image_set import ImageSet, open_split
-from wolfe.experiments.detection_checks import POOLED, Attacked, Plan
+from wolfe.detection_lines import POOLED
+from wolfe.experiments.detection_checks import Attacked, Plan
 from wolfe.experiments.detection_split import PARTS, deal, extra_sizes, split_images
 from wolfe.experiments.detection_training import Lesson
 from wolfe.experiments.detection_versions import Stored, grey_levels, stored

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from wolfe.classifier import Classifier
-from wolfe.experiments.detection_checks import EXTRA, GENUINE, POOLED, Attacked, Plan
+from wolfe.detection_lines import EXTRA, GENUINE, LEARNT, POOLED, half_and_half
+from wolfe.experiments.detection_checks import Attacked, Plan
 from wolfe.experiments.detection_images import Images
 from wolfe.experiments.detection_networks import logits, scores
 from wolfe.experiments.detection_training import Trained
@@ -20,8 +21,6 @@ from wolfe.experiments.detection_versions import TRANSFORMS
 from wolfe.models.folding import channels_side_by_side
 from wolfe.models.storage import load_classifier
 
-LEARNT = "8bit"
-"""The transform that detectors are trained under."""
 _BATCH = 128
 
 
@@ -163,9 +162,7 @@ def own_kind(records: pd.DataFrame, trained_on: str) -> pd.DataFrame:
     """
     if trained_on == POOLED:
         return records[records["learnt"]]
-    adversarial = records[records["version"] == trained_on]
-    genuine = records[(records["version"] == GENUINE) & records["image_id"].isin(adversarial["image_id"])]
-    return pd.concat([genuine, adversarial])
+    return half_and_half(records, trained_on)
 
 
 def _said(seen: pd.DataFrame, number: int, item: Trained, selected_on: str) -> pd.DataFrame:

@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+from wolfe.detection_lines import LEARNT
 from wolfe.reading.tables import read_table
 from wolfe.report.records import verified_run
 from wolfe.report.summary import wilson_interval
 
 RECORDS, TRAININGS = "records.parquet", "detectors.parquet"
-POOLED, GENUINE, EXTRA = "pooled", "genuine", "extra genuine"
-LEARNT = "8bit"
-"""The transform that detectors are trained under; tables show it where they say nothing else."""
 _INSIDE = 1e-9
 TRANSFORMS = {"float": "As it is", "8bit": "8-bit", "jpeg": "JPEG"}
 _NEEDED = (
@@ -104,13 +102,6 @@ def accuracy(name: str, lines: pd.DataFrame) -> dict[str, Any]:
     low, high = wilson_interval(round(share * images), images) if images else (np.nan, np.nan)
     numbers = {"right": correct, "versions": len(lines), "accuracy": share, "95_low": low, "95_high": high}
     return {f"{name}_{key}": value for key, value in numbers.items()}
-
-
-def half_and_half(lines: pd.DataFrame, label: str) -> pd.DataFrame:
-    """An attack's images and the genuine versions of the same images, from lines of one detector."""
-    adversarial = lines[lines["version"] == label]
-    genuine = lines[(lines["version"] == GENUINE) & lines["image_id"].isin(adversarial["image_id"])]
-    return pd.concat([genuine, adversarial])
 
 
 def auc(lines: pd.DataFrame) -> tuple[float, float, float]:

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from wolfe.report.detection import POOLED, attack_rows, auc, half_and_half, read_detection
+from wolfe.detection_lines import POOLED, half_and_half
+from wolfe.report.detection import attack_rows, auc, read_detection
 from wolfe.report.drawing import GREY, INK, STYLE, WIDTH
 from wolfe.report.words import MISSING, fixed, sentence, stands_in
 

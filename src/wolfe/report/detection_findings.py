@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from wolfe.report.detection import LEARNT, POOLED
+from wolfe.detection_lines import LEARNT, POOLED
 from wolfe.report.words import fixed, listed
 
 FEWEST = 4

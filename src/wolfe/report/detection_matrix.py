@@ -9,16 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wolfe.report.detection import (
-    POOLED,
-    TRANSFORMS,
-    Detection,
-    accuracy,
-    attack_rows,
-    auc,
-    half_and_half,
-    read_detection,
-)
+from wolfe.detection_lines import POOLED, half_and_half
+from wolfe.report.detection import TRANSFORMS, Detection, accuracy, attack_rows, auc, read_detection
 from wolfe.report.detection_findings import findings
 from wolfe.report.grid import Column
 from wolfe.report.words import fixed, proportion, significant

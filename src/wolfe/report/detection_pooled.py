@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from wolfe.report.detection import POOLED, Detection, accuracy, attack_rows, read_detection
+from wolfe.detection_lines import POOLED
+from wolfe.report.detection import Detection, accuracy, attack_rows, read_detection
 from wolfe.report.detection_single import accuracy_column, detectors_of
 from wolfe.report.grid import Column
 from wolfe.report.words import fixed, listed

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from wolfe.report.detection import GENUINE, accuracy, attack_rows, half_and_half, read_detection
+from wolfe.detection_lines import GENUINE, half_and_half
+from wolfe.report.detection import accuracy, attack_rows, read_detection
 from wolfe.report.grid import Column
 from wolfe.report.words import fixed, listed, proportion
 

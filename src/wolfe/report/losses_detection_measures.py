@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from wolfe.report.detection import GENUINE, LEARNT, POOLED, right
+from wolfe.detection_lines import GENUINE, LEARNT, POOLED
+from wolfe.report.detection import right
 from wolfe.report.losses_intervals import Measured, correlation, mean, mean_share
 from wolfe.report.losses_measures import Evidence, Measure
 
