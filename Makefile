@@ -1,6 +1,7 @@
 # make reproduce     sets everything up, runs the default study and names the report
 # make test          sets everything up and runs all checks and tests
 # make test-cluster  sets everything up and runs the small study on a SLURM that it starts here (root, Debian packages)
+# make test-faults   sets everything up, kills the stages of a small study a hundred times and damages its files
 # make benchmark     sets everything up, and peers' packages beside it, and measures speed and distortion
 # make fuzz          sets everything up, and a fuzzer beside it, and reads damaged files of every kind
 # make environment   only sets up (.venv, from requirements.lock)
@@ -18,13 +19,14 @@ STYLED := src tests benchmarks workflow/scripts
 COVERAGE := 90
 
 .DEFAULT_GOAL := help
-.PHONY: help environment reproduce benchmark fuzz test test-cluster pipeline unit style types workflow lock \
+.PHONY: help environment reproduce benchmark fuzz test test-cluster test-faults pipeline unit style types workflow lock \
         environments clean
 
 help:
 	@echo "make reproduce    run the default study; ends with the path of its report"
 	@echo "make test         run all checks and tests"
 	@echo "make test-cluster run the cluster's tests on a SLURM of two nodes that is started on this machine"
+	@echo "make test-faults  run the tests of faults: processes killed, files damaged, disks full"
 	@echo "make benchmark    measure speed and distortion beside peers' attacks; OPTIONS=--quick for a look"
 	@echo "make fuzz         read more than 100,000 damaged files; OPTIONS='--inputs 100' for a look"
 	@echo "make environment  set up $(VENV) and nothing else"
@@ -85,6 +87,10 @@ pipeline unit: $(STAMP)
 # Left out, with the reason in its last lines, where SLURM is not installed or cannot be started.
 test-cluster: $(STAMP)
 	@$(BIN)/python -m pytest --quiet tests/cluster
+
+# Some need root and leave themselves out without it, with the reason in the last lines.
+test-faults: $(STAMP)
+	@$(BIN)/python -m pytest --quiet tests/faults
 
 style: $(STAMP)
 	@$(BIN)/ruff check --quiet $(STYLED)

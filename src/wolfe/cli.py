@@ -6,6 +6,7 @@ alone. torch is imported only inside the commands that need it.
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
@@ -31,6 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _log = logging.getLogger("wolfe.cli")
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 # Without --log the traceback goes nowhere; logging would print it on stderr else.
 logging.getLogger("wolfe").addHandler(logging.NullHandler())
 
@@ -74,12 +76,25 @@ def _one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(2) from None
         except typer.Exit:
             raise
-        except Exception:
+        except Exception as error:
             _log.error("%s", traceback.format_exc())
-            raise
+            refused = _refused_by_disk(error)
+            if refused is None or os.environ.get("WOLFE_DEBUG") == "1":
+                raise
+            typer.echo(f"Error: {one_line(str(refused))}", err=True)
+            raise typer.Exit(2) from None
         _log.info("finished after %.1f s", time.perf_counter() - begin)
 
     return guarded
+
+
+def _refused_by_disk(error: BaseException | None) -> OSError | None:
+    """The error of a full or closed disk that another one hides: libraries fail once more as they tidy up."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _OF_DISKS:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 @app.callback()

@@ -83,9 +83,9 @@ class Encoding(ABC):
         return (self.signs(target) > 0).long()
 
     def reached(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Whether (B,) the decision equals the target in full."""
+        """Whether (B,) the decision equals the target in full; where logits are not finite, nothing is decided."""
         same = self.decide(logits) == target
-        return same.all(dim=1) if self.multi_label else same
+        return (same.all(dim=1) if self.multi_label else same) & logits.isfinite().all(dim=1)
 
 
 class _Classes(Encoding):

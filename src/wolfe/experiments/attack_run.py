@@ -19,6 +19,7 @@ from tqdm import tqdm
 from wolfe.attacks import Attack, Context, build
 from wolfe.classifier import Classifier, ready_for_attack
 from wolfe.data.image_set import ImageSet, open_split
+from wolfe.experiments.not_finite import attack_finite
 from wolfe.experiments.part import WHOLE, Part
 from wolfe.experiments.records import make_records
 from wolfe.experiments.references import References
@@ -284,7 +285,7 @@ def _attack_shard(
         observer=observer,
         label_graph=bench.test.label_graph,
     )
-    result = attack(bench.classifier, images, targets, context=context, progress=progress, batch_size=size)
+    result = attack_finite(attack, bench.classifier, images, targets, context, progress, size)
     frame = make_records(bench.classifier, image_ids, images, labels, targets, result, bench.test.label_graph, size)
     return frame, result.adversarials.cpu().numpy()
 

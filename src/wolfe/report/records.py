@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from wolfe.files import checked, read_json
+from wolfe.files import checked, content_checksum, read_json
 from wolfe.reading.tables import read_table
 
 COLUMNS = (
@@ -135,6 +135,9 @@ def verified_run(folder: Path, names: Iterable[str], remedy: str) -> Mapping[str
     if not run_file.is_file():
         raise FileNotFoundError(f"{run_file} is missing: {remedy} first")
     run: Any = read_json(run_file)
+    # Tables tell its device and seconds: what stands there must be what was written.
+    if isinstance(run, dict) and run.get("sha256", "") not in ("", content_checksum(run)):
+        raise ValueError(f"{run_file} is damaged (its checksum differs from the recorded one): {remedy} again")
     outputs = run.get("outputs") if isinstance(run, dict) else None
     for name in names:
         if not isinstance(outputs, dict) or name not in outputs:

@@ -22,7 +22,11 @@ def differing_tables(first: Path, second: Path) -> list[str]:
     Raises:
         ValueError: there are no tables to compare, or one is no CSV file.
     """
-    ours, theirs = ({file.name: file for file in Path(place).glob("tables/*.csv")} for place in (first, second))
+    # A name that begins with a dot is what a killed process was writing.
+    ours, theirs = (
+        {file.name: file for file in Path(place).glob("tables/*.csv") if not file.name.startswith(".")}
+        for place in (first, second)
+    )
     if not ours or not theirs:
         raise ValueError(f"{second if ours else first} holds no tables to compare")
     lines = [
