@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from wolfe import Classifier, Codebook, MultiLabel, OneHot, hadamard
 from wolfe.encoding import Encoding
+from wolfe.files import content_checksum, write_json
 
 # The tensors of the tests are tiny: more threads only wait for each other.
 torch.set_num_threads(1)
@@ -52,6 +56,11 @@ def other_targets(encoding: Encoding, decided: Tensor, generator: torch.Generato
         flips = torch.zeros_like(decided).scatter(1, torch.rand(decided.shape, generator=generator).topk(2).indices, 1)
         return (decided + flips) % 2
     return (decided + 1 + torch.randint(5, decided.shape, generator=generator)) % 6
+
+
+def rewrite_run(folder: Path, run: dict[str, Any]) -> None:
+    """Writes a run file that a test has changed, with the checksum that is now right."""
+    write_json(folder / "run.json", run | {"sha256": content_checksum(run)})
 
 
 @pytest.fixture(params=list(ENCODINGS))

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from wolfe.experiments.circles import maps, write_circles
-from wolfe.files import read_json, sha256, write_json
+from wolfe.files import read_json, sha256
 from wolfe.report.circles_figure import caption, draw, read_circles
+
+from ..conftest import rewrite_run
 
 SPEC = {"name": "circles", "kind": "circles", "hidden": 16, "points": 120, "noise": 0.05, "factor": 0.5, "grid": 41}
 FIGURE = {"name": "losses_6", "title": "Two circles", "kind": "circles", "experiment": SPEC}
@@ -125,7 +127,7 @@ def _replace(folder, grid):
     grid.to_parquet(folder / "records.parquet", index=False)
     run = read_json(folder / "run.json")
     run["outputs"]["records.parquet"] = sha256(folder / "records.parquet")
-    write_json(folder / "run.json", run)
+    rewrite_run(folder, run)
 
 
 def test_missing_and_damaged_files_are_named(results, tmp_path):

@@ -28,6 +28,8 @@ from wolfe.metrics import eight_bit
 from wolfe.models import build_network, load_classifier, save_classifier
 from wolfe.report import detection_matrix
 
+from ..conftest import rewrite_run
+
 NETWORK = {"name": "timm", "architecture": "resnet10t", "channels": [8, 8, 8, 8], "stem_width": 8}
 ALEXNET = {"name": "alexnet", "width": 0.03125, "small_images": True, "dropout": 0.0}
 LEARNT = [{"label": "CE", "slug": "ce"}, {"label": "M-logit", "slug": "m-logit"}]
@@ -403,10 +405,10 @@ def test_runs_without_success_and_of_other_weights_are_refused(study, spec, tmp_
     records, run = pd.read_parquet(folder / "records.parquet"), read_json(folder / "run.json")
     records.assign(success=False).to_parquet(folder / "records.parquet", index=False)
     run["outputs"]["records.parquet"] = sha256(folder / "records.parquet")
-    (folder / "run.json").write_text(json.dumps(run))
+    rewrite_run(folder, run)
     with pytest.raises(ValueError, match=r"ce reached no target"):
         write_detection(spec, copy, tmp_path / "out", 0, "cpu")
-    (folder / "run.json").write_text(json.dumps(run | {"depends_on": run["depends_on"] | {"weights": "0"}}))
+    rewrite_run(folder, run | {"depends_on": run["depends_on"] | {"weights": "0"}})
     with pytest.raises(ValueError, match=r"did not attack .*source as it is now"):
         write_detection(spec, copy, tmp_path / "out", 0, "cpu")
 
@@ -419,7 +421,7 @@ def test_an_attack_only_tested_on_may_have_no_success(study, spec, tmp_path):
     records, run = pd.read_parquet(folder / "records.parquet"), read_json(folder / "run.json")
     records.assign(success=False).to_parquet(folder / "records.parquet", index=False)
     run["outputs"]["records.parquet"] = sha256(folder / "records.parquet")
-    (folder / "run.json").write_text(json.dumps(run))
+    rewrite_run(folder, run)
     write_detection(spec, copy, copy / "experiments" / spec["name"], 0, "cpu")
     table = detection_matrix.lines({"experiments": [spec]}, copy)
     failed = table[table["label"] == part["rows"][0]["label"]]

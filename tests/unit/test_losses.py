@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from wolfe.experiments.step_trace import NAMES
-from wolfe.files import read_json, write_json
+from wolfe.files import read_json
 from wolfe.report import losses
 from wolfe.report.derived import read_derived, write_derived
 from wolfe.report.grid import rows_of
 from wolfe.report.losses_runs import LOSSES, SETTINGS, STEP_NAMES, curves_of, read_losses
 
+from ..conftest import rewrite_run
 from .report_study import write_records, write_run
 
 STEPS = 10
@@ -259,6 +260,6 @@ class TestRefused:
         folder = write_way(tmp_path, row(), [way(2)])
         run = read_json(folder / "run.json")
         run["outputs"]["trace.parquet"] = "0" * 64
-        write_json(folder / "run.json", run)
+        rewrite_run(folder, run)
         with pytest.raises(ValueError, match=r"trace\.parquet is damaged"):
             table_of(tmp_path, [row()])

@@ -17,6 +17,8 @@ from wolfe.report.softmax_examples import certain_steps, confidence, falling_ste
 from wolfe.report.softmax_figures import caption_curves, caption_examples, draw_curves, draw_examples
 from wolfe.report.softmax_records import aggregated, examples_of, first_step, kept, pairs_of, read_softmax
 
+from ..conftest import rewrite_run
+
 MODELS = ["alexnet", "vgg16", "resnet"]
 
 
@@ -379,7 +381,7 @@ def rewrite(folder, records):
     records.to_parquet(folder / "records.parquet", index=False)
     run = read_json(folder / "run.json")
     run["outputs"]["records.parquet"] = sha256(folder / "records.parquet")
-    write_json(folder / "run.json", run)
+    rewrite_run(folder, run)
 
 
 def test_damaged_files_are_named(results):

@@ -25,6 +25,8 @@ from wolfe.files import read_json, sha256, write_json
 from wolfe.metrics import eight_bit
 from wolfe.models import build_network, load_classifier, save_classifier
 
+from ..conftest import rewrite_run
+
 ROWS = [
     {"slug": "jma", "attack": "jma", "parameters": {"step_size": 0.5, "max_iterations": 15}},
     {"slug": "lots", "attack": "lots", "parameters": {"max_iterations": 4, "samples": 4}},
@@ -228,7 +230,7 @@ def _empty(root):
     pd.read_parquet(folder / "records.parquet")[:0].to_parquet(folder / "records.parquet")
     run = read_json(folder / "run.json")
     run["outputs"]["records.parquet"] = sha256(folder / "records.parquet")
-    write_json(folder / "run.json", run)
+    rewrite_run(folder, run)
 
 
 def _missing(root):
@@ -243,7 +245,7 @@ def _damaged(root):
 def _other_data(root):
     folder = root / "attacks" / "digits_one" / "chosen" / "jma"
     run = read_json(folder / "run.json")
-    write_json(folder / "run.json", run | {"depends_on": run["depends_on"] | {"data": "0" * 64}})
+    rewrite_run(folder, run | {"depends_on": run["depends_on"] | {"data": "0" * 64}})
 
 
 def _no_weights(root):
