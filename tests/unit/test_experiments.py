@@ -343,6 +343,19 @@ def test_incomplete_rows_and_targets_are_named(study, tmp_path):
         run(study, "digits", [JMA_ROW], file, tmp_path)
 
 
+class _Crowded:
+    """A classifier on a device that holds few images."""
+
+    def __init__(self, classifier: Classifier, most: int) -> None:
+        self.encoding, self.device = classifier.encoding, classifier.device
+        self._classifier, self._most = classifier, most
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > self._most:
+            raise MemoryError("too many images")
+        return self._classifier(images)
+
+
 def test_references_are_averages_of_training_images(study):
     classifier, training = load_classifier(study / "model-digits"), open_split(study / "digits", "train")
     few = References(classifier, training, 0, samples=10_000)(torch.tensor([3, 5]))
@@ -350,6 +363,9 @@ def test_references_are_averages_of_training_images(study):
     with torch.no_grad():
         expected = classifier(training.images(index)).mean(dim=0)
     assert torch.allclose(few[0], expected, atol=1e-4)
+    with pytest.warns(UserWarning, match="memory is used up"):
+        halved = References(_Crowded(classifier, most=5), training, 0, samples=10_000)(torch.tensor([3, 5]))
+    assert torch.allclose(halved, few, atol=1e-4)
     scenes = References(load_classifier(study / "model-scenes"), open_split(study / "scenes", "train"), 0)
     assert scenes(torch.ones(1, 20, dtype=torch.long)).isnan().all()
 

@@ -188,8 +188,10 @@ def test_files_of_several_copies_are_refused(root, tmp_path, twin, partial):
 
 
 def test_a_folder_called_like_a_file_is_none(root, tmp_path):
-    (root / "train-00002-of-00002.parquet").mkdir()
     build_dataset("tiny", spec(root), tmp_path / "set", 0)
+    (root / "train-00002-of-00002.parquet").mkdir()
+    build_dataset("tiny", spec(root), tmp_path / "again", 0)
+    assert load_card(tmp_path / "again") == load_card(tmp_path / "set")
 
 
 @pytest.mark.parametrize("partial", [False, True])

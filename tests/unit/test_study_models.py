@@ -40,7 +40,10 @@ def test_models_of_the_papers_are_allowed(name, change):
     document = with_model(name, change)
     if name == "labels":
         del document["models"]["head"]  # its bottom
-    Study.from_config(document)
+    planned = Study.from_config(document).models[name]
+    assert {key: planned[key] for key in change if key != "bottom"} == {
+        k: v for k, v in change.items() if k != "bottom"
+    }
 
 
 @pytest.mark.parametrize(

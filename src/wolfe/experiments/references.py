@@ -7,6 +7,7 @@ from torch import Tensor
 
 from wolfe.classifier import Classifier
 from wolfe.data.image_set import ImageSet
+from wolfe.models.portions import Portions
 from wolfe.seeding import numpy_generator
 
 _CLASS_SAMPLES, _VECTOR_SAMPLES = 50, 20
@@ -31,6 +32,7 @@ class References:
         self._seed = seed
         usual = _VECTOR_SAMPLES if classifier.encoding.multi_label else _CLASS_SAMPLES
         self._samples = samples or usual
+        self._portions = Portions()
         self._known: dict[str, Tensor] = {}
 
     def __call__(self, targets: Tensor) -> Tensor:
@@ -50,5 +52,9 @@ class References:
         if not index:
             return torch.full((self._classifier.encoding.size,), torch.nan)
         with torch.no_grad():
-            logits: Tensor = self._classifier(self._training.images(index).to(self._classifier.device))
+            logits = self._portions.joined(self._logits, self._training.images(index))
         return logits.mean(dim=0).cpu()
+
+    def _logits(self, images: Tensor) -> Tensor:
+        logits: Tensor = self._classifier(images.to(self._classifier.device))
+        return logits
