@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rattler import MatchSpec
 
 from wolfe.fingerprint import _closure, _file
 from wolfe.study.document import ROOT
@@ -24,11 +25,18 @@ PACKAGE_OF = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
-STAGES = {
-    "data": ["wolfe.data"],
-    "models": ["wolfe.models", "wolfe.experiments.targets"],
-    "attacks": ["wolfe.experiments.attack_run", "wolfe.attacks"],
-    "report": ["wolfe.report.tables", "wolfe.report.figures", "wolfe.report.page"],
+# The modules that a command of the command line loads.
+MODULES = {
+    "dataset": ["wolfe.data"],
+    "train": ["wolfe.models"],
+    "targets": ["wolfe.experiments.targets"],
+    "attack-run": ["wolfe.experiments.attack_run", "wolfe.attacks"],
+    "transfer": ["wolfe.experiments.transfer"],
+    "experiment": [f"wolfe.experiments.{name}" for name in ("kinds", "circles", "detection", "softmax")],
+    "geometry": ["wolfe.experiments.geometry"],
+    "table": ["wolfe.report.tables"],
+    "figure": ["wolfe.report.figures"],
+    "report": ["wolfe.report.page"],
 }
 
 
@@ -45,30 +53,35 @@ def test_versions_equal_the_lock(kind: str) -> None:
     content = yaml.safe_load((ROOT / "envs" / f"{kind}.yaml").read_text())
     assert content["channels"] == ["conda-forge", "nodefaults"]
     pip_names = {conda: name for name, conda in SCRIPT["CONDA_NAMES"].items()}
-    python, *rest = content["dependencies"]
-    assert python == f"python ={SCRIPT['PYTHON']}"
-    assert len(rest) == len(SCRIPT["PACKAGES"][kind])
-    for requirement in rest:
-        match = re.fullmatch(r"([a-z0-9_-]+) ==([0-9][0-9a-z.]*)", requirement)
-        assert match, requirement
-        assert VERSIONS[pip_names.get(match[1], match[1])] == match[2]
+    python, *rest = (MatchSpec(requirement, strict=True) for requirement in content["dependencies"])
+    assert (python.name.normalized, str(python.version)) == ("python", f"{SCRIPT['PYTHON']}.*")
+    asked = {pip_names.get(spec.name.normalized, spec.name.normalized): str(spec.version) for spec in rest}
+    assert asked == {name: f"=={VERSIONS[name]}" for name in SCRIPT["PACKAGES"][kind]}
+    assert len(rest) == len(asked)
+    assert all(spec.build is None and spec.channel is None for spec in rest)
 
 
-@pytest.mark.parametrize("kind", SCRIPT["PACKAGES"])
-def test_environments_hold_what_their_stages_import(kind: str) -> None:
-    modules = _closure((*STAGES[kind], "wolfe.study", "wolfe.data"))
-    imported = {name for module in modules for name in _imported(module)} | {"typer", "pyyaml"}
-    assert imported <= set(SCRIPT["PACKAGES"][kind])
-
-
-def test_every_rule_with_a_command_names_an_environment_and_a_log() -> None:
+def _rules() -> list[tuple[str, str]]:
+    """The command (empty: none of ours) and the environment of every rule that has a shell."""
+    found = []
     for file in [ROOT / "Snakefile", *(ROOT / "workflow" / "rules").glob("*.smk")]:
         for rule in re.split(r"^\s*rule\b", file.read_text(), flags=re.MULTILINE)[1:]:
             if "shell:" in rule:
                 named = re.search(r'conda:\s+"../../envs/(\w+).yaml"', rule)
-                assert named, f"{file.name}: {rule[:40]}"
-                assert named[1] in SCRIPT["PACKAGES"]
-                assert "log:" in rule, f"{file.name}: {rule[:40]}"
+                command = re.search(r'"python -m wolfe --log \{log:q\} ([a-z-]+) ', rule)
+                assert named and "log:" in rule, f"{file.name}: {rule[:40]}"
+                found.append((command[1] if command else "", named[1]))
+    return found
+
+
+def test_environments_hold_what_their_stages_import() -> None:
+    rules = _rules()
+    assert {command for command, _ in rules} == {*MODULES, ""}
+    assert {kind for _, kind in rules} == set(SCRIPT["PACKAGES"])
+    for command, kind in rules:
+        modules = _closure((*MODULES.get(command, []), "wolfe.study", "wolfe.data"))
+        imported = {name for module in modules for name in _imported(module)} | {"typer", "pyyaml"}
+        assert imported <= set(SCRIPT["PACKAGES"][kind]), command
 
 
 def test_the_files_are_what_the_script_writes(capsys: pytest.CaptureFixture[str]) -> None:
