@@ -134,6 +134,11 @@ def entry_checksum(entry: Mapping[str, Any]) -> str:
     return content_checksum(without_roots(entry))
 
 
+def is_signed(run: Mapping[str, Any]) -> bool:
+    """Whether a run file is as it was written; those of earlier versions name no stage and hold no checksum."""
+    return run.get("sha256") == content_checksum(dict(run)) or not {"sha256", "stage"} & run.keys()
+
+
 def checksums(files: Iterable[Path]) -> dict[str, str]:
     """The names of files, in their order, with their checksums."""
     return {file.name: sha256(file) for file in map(Path, files)}

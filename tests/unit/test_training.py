@@ -226,8 +226,12 @@ def test_a_finished_training_is_not_repeated_unless_something_changed(data, tmp_
     train_model("one", spec, data / "single", tmp_path / "third", store, SEED, "cpu")
     assert len(trained) == 1, "a damaged piece of the store is made again"
     assert sha256(tmp_path / "third" / FILES[0]) == sha256(tmp_path / "first" / FILES[0])
+    (told,) = store.glob("*/classifier/run.json")
+    told.write_text(told.read_text().replace('"stage": "train"', '"stage": "brain"'))
+    train_model("one", spec, data / "single", tmp_path / "third", store, SEED, "cpu")
+    assert len(trained) == 2, "nor is one taken whose run file was changed"
     train_model("one", spec, data / "single", tmp_path / "fourth", store, SEED + 1, "cpu")
-    assert len(trained) == 2
+    assert len(trained) == 3
     assert sha256(tmp_path / "fourth" / FILES[0]) != sha256(tmp_path / "first" / FILES[0])
 
 

@@ -63,6 +63,6 @@ class Store:
         try:
             for name, expected in read_json(folder / _MANIFEST).items():
                 checked(folder / name, expected)
-        except (FileNotFoundError, ValueError):
+        except (AttributeError, FileNotFoundError, TypeError, ValueError):
             return False
         return True

@@ -41,7 +41,7 @@ from wolfe.models.storage import (
     save_classifier,
 )
 from wolfe.models.weights_files import Weights
-from wolfe.provenance import RUN, Run, begin_run, checksums, device_name
+from wolfe.provenance import RUN, Run, begin_run, checksums, device_name, is_signed
 from wolfe.seeding import seed_for
 
 OUTPUTS = (WEIGHTS, DESCRIPTION, "metrics.json", "training.csv")
@@ -139,11 +139,12 @@ def _key(
 def _finished(folder: Path) -> bool:
     """Whether a classifier is in the store and its files are those that were written."""
     try:
-        for file, expected in read_json(folder / RUN)["outputs"].items():
+        run = read_json(folder / RUN)
+        for file, expected in run["outputs"].items():
             checked(folder / file, expected)
-    except (FileNotFoundError, ValueError, KeyError):
+        return is_signed(run)
+    except (FileNotFoundError, ValueError, AttributeError, KeyError, TypeError):
         return False
-    return True
 
 
 def _train(

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from wolfe.files import checked, content_checksum, read_json
+from wolfe.files import checked, read_json
+from wolfe.provenance import is_signed
 from wolfe.reading.tables import read_table
 
 COLUMNS = (
@@ -136,7 +137,7 @@ def verified_run(folder: Path, names: Iterable[str], remedy: str) -> Mapping[str
         raise FileNotFoundError(f"{run_file} is missing: {remedy} first")
     run: Any = read_json(run_file)
     # Tables tell its device and seconds: what stands there must be what was written.
-    if isinstance(run, dict) and run.get("sha256", "") not in ("", content_checksum(run)):
+    if isinstance(run, dict) and not is_signed(run):
         raise ValueError(f"{run_file} is damaged (its checksum differs from the recorded one): {remedy} again")
     outputs = run.get("outputs") if isinstance(run, dict) else None
     for name in names:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wolfe.files import content_checksum
-from wolfe.provenance import ELSEWHERE
+from wolfe.provenance import ELSEWHERE, is_signed
 from wolfe.study.document import PUBLISHED_FOLDER
 from wolfe.verification.ledger import Ledger, is_run_file, is_within, read_map, sums_of
 
@@ -22,8 +21,7 @@ def check_runs(ledger: Ledger) -> dict[Path, dict[str, Any]]:
     for file in filter(is_run_file, files):
         content = read_map(file) or {}
         outputs, inputs = sums_of(content.get("outputs")), sums_of(content.get("inputs", {}))
-        signed = content.get("sha256", content_checksum(content)) == content_checksum(content)
-        if outputs is None or inputs is None or not signed:
+        if outputs is None or inputs is None or not is_signed(content):
             ledger.wrong("damaged", file, "not the run file that a stage has written: run the stage again")
             continue
         runs[file] = content

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wolfe.provenance import RUN
+from wolfe.provenance import RUN, is_signed
 from wolfe.verification.ledger import Ledger, is_within, read_map, sums_of
 
 
@@ -14,7 +14,8 @@ def check_store(ledger: Ledger) -> None:
     for manifest in sorted(ledger.results.glob("store/*/*/manifest.json")):
         _check_piece(ledger, manifest, read_map(manifest))
     for run in sorted(ledger.results.glob(f"store/*/classifier/{RUN}")):
-        _check_piece(ledger, run, (read_map(run) or {}).get("outputs"))
+        content = read_map(run) or {}
+        _check_piece(ledger, run, content.get("outputs") if is_signed(content) else None)
 
 
 def _check_piece(ledger: Ledger, manifest: Path, content: Any) -> None:
@@ -23,7 +24,7 @@ def _check_piece(ledger: Ledger, manifest: Path, content: Any) -> None:
         return
     ledger.found.pieces += 1
     if sums is None:
-        ledger.wrong("damaged", manifest, "no list of checksums: delete its folder")
+        ledger.wrong("damaged", manifest, "not the list of checksums that was written: delete its folder")
     for name, expected in (sums or {}).items():
         path = folder / name
         if not is_within(path, folder):
