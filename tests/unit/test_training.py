@@ -198,15 +198,23 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(data, tmp_path, mon
     assert not list((tmp_path / "store_b").rglob("last.ckpt")), "checkpoints of a finished training are removed"
 
 
-def test_a_checkpoint_cut_off_while_it_was_written_starts_over(data, tmp_path, monkeypatch):
+def _flipped(content: bytes) -> bytes:
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
+@pytest.mark.parametrize("damage", [lambda content: content[:1000], _flipped])
+def test_a_damaged_checkpoint_starts_over(data, tmp_path, monkeypatch, name, damage):
+    """Cut off while it was written, or with a bit of a tensor flipped, which torch reads without a word."""
     arguments = ("one", ONE_HOT, data / "single", tmp_path / "out", tmp_path / "store", SEED, "cpu")
     with monkeypatch.context() as patch:
         killed_after(1, patch)
         with pytest.raises(KilledError):
             train_model(*arguments)
-    (last,) = (tmp_path / "store").rglob("last.ckpt")
-    last.write_bytes(last.read_bytes()[:1000])
-    with pytest.warns(UserWarning, match="training starts over"):
+    (checkpoint,) = (tmp_path / "store").rglob(name)
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    with pytest.warns(UserWarning, match=rf"{name} cannot be read .* training starts over"):
         train_model(*arguments)
     assert [row["epoch"] for row in rows(tmp_path / "out")] == ["1", "2", "3"]
 

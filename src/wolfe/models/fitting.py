@@ -6,6 +6,7 @@ import logging
 import shutil
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,7 +70,7 @@ def fit(learner: Learner, train: Batches, validation: Batches, checkpoints: Path
             learner,
             loader(train, batches),
             loader(validation, OrderedBatches(len(validation))),
-            ckpt_path=_resumable(checkpoints / "last.ckpt"),
+            ckpt_path=_resumable(checkpoints),
             weights_only=True,
         )
     _refuse_divergence(best, log, learner.options.learning_rate, checkpoints)
@@ -127,17 +128,30 @@ def _last(checkpoints: Path) -> ModelCheckpoint:
     )
 
 
-def _resumable(path: Path) -> Path | None:
-    """The checkpoint, if there is one that can be read; one cut off while it was written is removed."""
-    if not path.is_file():
+def _resumable(checkpoints: Path) -> Path | None:
+    """The last checkpoint, if it and the best one are whole; otherwise both are removed, with a warning."""
+    last, best = checkpoints / "last.ckpt", checkpoints / "best.ckpt"
+    if not last.is_file():
         return None
+    for path in filter(Path.is_file, (last, best)):
+        damage = _damage(path)
+        if damage:
+            warnings.warn(f"{path} cannot be read ({damage}): training starts over", stacklevel=3)
+            last.unlink()
+            best.unlink(missing_ok=True)
+            return None
+    return last
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with a checkpoint, empty if nothing is; torch does not look at the checksums in its own files."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            spoiled = archive.testzip()
         torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        warnings.warn(f"{path} cannot be read ({error}): training starts over", stacklevel=3)
-        path.unlink()
-        return None
-    return path
+        return str(error) or type(error).__name__
+    return f"the checksum of {spoiled} in it is wrong" if spoiled else ""
 
 
 @contextmanager
