@@ -81,7 +81,8 @@ test: $(STAMP)
 	@$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE)
 	@echo "All checks and tests passed."
 
-pipeline unit: $(STAMP)
+# The fuzzer is beside it for its short run.
+pipeline unit: $(STAMP) $(FUZZER)
 	@COVERAGE_FILE="$(CURDIR)/.coverage.$@" $(BIN)/python -m pytest --quiet --cov --cov-report= tests/$@
 
 # Left out, with the reason in its last lines, where SLURM is not installed or cannot be started.

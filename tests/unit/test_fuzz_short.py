@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,8 @@ from tests.fuzz.harness import check, check_valid, fuzz
 from tests.fuzz.readers import Reader, all_readers
 
 _INPUTS = 100
-FOUND = Path(__file__).parents[1] / "fuzz" / "found"
+ROOT = Path(__file__).resolve().parents[2]
+FOUND = ROOT / "tests" / "fuzz" / "found"
 """Inputs that crashed a reader once: `<reader>_<what it was>`."""
 
 
@@ -26,6 +31,17 @@ def test_no_damaged_file_crashes_or_hangs_a_reader(readers: dict[str, Reader], t
         tried, read = fuzz(reader, max(10, int(_INPUTS * reader.share)), 7, tmp_path)
         assert tried >= 10
         assert read < tried, f"{reader.name} reads whatever it is given"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("atheris") is None, reason="left out: atheris has no wheel for this machine"
+)
+def test_inputs_that_are_led_by_coverage_crash_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.fuzz", "--inputs", "20", "--guided", "60", "study"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.endswith("40 inputs (10 by hypothesis, 30 by atheris), no crash and no hang\n")
 
 
 def test_what_the_fuzzer_found_stays_mended(readers: dict[str, Reader], tmp_path: Path) -> None:
