@@ -20,7 +20,7 @@ from tests.fuzz.mutations import (
     changed_tensors,
     changed_yaml,
 )
-from wolfe.cli import _read_spec
+from wolfe.cli.options import read_spec
 from wolfe.data.hub_files import open_parquet
 from wolfe.data.hub_pictures import Pictures, Shape
 from wolfe.data.hub_sets import HUB_SETS
@@ -81,7 +81,7 @@ def _through_file(path: Path, read: Callable[[Path], object]) -> Callable[[bytes
 
 def _of_studies(folder: Path) -> Iterator[Reader]:
     yield Reader("study", [files.STUDY], changed_yaml, _through_file(folder / "study.yaml", load_study), 0.5)
-    spec = _through_file(folder / "spec.yaml", lambda path: _read_spec(str(path)))
+    spec = _through_file(folder / "spec.yaml", lambda path: read_spec(str(path)))
     yield Reader("spec", [files.SPEC], changed_yaml, spec)
     yield Reader("spec_text", [files.SPEC], changed_json, _read_text)
     published = _through_file(folder / "published.csv", read_published)
@@ -91,7 +91,7 @@ def _of_studies(folder: Path) -> Iterator[Reader]:
 def _read_text(content: bytes) -> object:
     text = content.decode(errors="replace")
     # Anything else would be the name of a file.
-    return _read_spec(text if text.lstrip()[:1] in ("{", "[") else f"[{text}")
+    return read_spec(text if text.lstrip()[:1] in ("{", "[") else f"[{text}")
 
 
 def _of_pictures(folder: Path) -> Iterator[Reader]:

@@ -221,7 +221,7 @@ def test_the_log_holds_the_traceback_that_the_terminal_is_spared(tmp_path: Path)
 
 
 def test_errors_of_the_program_itself_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wolfe.cli.load_study", Called(error=RuntimeError("a bug")))
+    monkeypatch.setattr("wolfe.cli.terminal.load_study", Called(error=RuntimeError("a bug")))
     assert isinstance(call("validate", EMBEDDED).exception, RuntimeError)
 
 

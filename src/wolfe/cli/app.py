@@ -1,0 +1,38 @@
+"""The command line's door: its name, the log, and what every command begins with."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="wolfe",
+    help="Nearly optimal targeted adversarial examples for any output encoding.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+_log = logging.getLogger("wolfe.cli")
+# Without --log the traceback goes nowhere; logging would print it on stderr else.
+logging.getLogger("wolfe").addHandler(logging.NullHandler())
+
+
+@app.callback()
+def _options(
+    log: Annotated[
+        Path | None, typer.Option(help="File for messages and tracebacks; progress stays on stderr.")
+    ] = None,
+) -> None:
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(log, mode="w", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        for name in ("wolfe", "py.warnings", "lightning", "lightning.pytorch"):
+            logging.getLogger(name).addHandler(handler)
+        logging.getLogger("wolfe").setLevel(logging.INFO)
+        logging.captureWarnings(True)
+        _log.info("wolfe %s", " ".join(sys.argv[1:]))
