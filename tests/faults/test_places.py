@@ -61,13 +61,19 @@ def fill(disk: Path) -> Path:
     return filler
 
 
+def logged(name: str) -> tuple[str, ...]:
+    """The command of a stage as the workflow gives it: with a log beside the results."""
+    return ("--log", str(RESULTS / "logs" / f"{name}.log"), *stages()[name].arguments)
+
+
 @pytest.mark.parametrize("name", WRITING)
 def test_no_space_left(name: str, server: Server, small_disk: Path, undisturbed: Undisturbed) -> None:
     stages()[name].forget(small_disk)
+    (small_disk / RESULTS / "logs").mkdir()
     said = small_disk.with_name("work.said.txt")
     said.symlink_to(small_disk.parents[1] / "said.txt")  # what it says needs no room on the disk
     filler = fill(small_disk.parent)
-    ended = server.run(small_disk, stages()[name].arguments)
+    ended = server.run(small_disk, logged(name))
     filler.unlink()
     told_in_one_line(ended, "No space left on device")
     goes_on(server, name, small_disk, undisturbed)
@@ -83,6 +89,10 @@ def test_read_only_folder(name: str, server: Server, small_disk: Path, undisturb
     ended = server.run(small_disk, stages()[name].arguments)
     subprocess.run([part.format("rw") for part in change], check=True)
     told_in_one_line(ended, "Read-only file system", "results/faults")
+    subprocess.run([part.format("ro") for part in change], check=True)
+    log = server.run(small_disk, logged(name))
+    subprocess.run([part.format("rw") for part in change], check=True)
+    told_in_one_line(log, "--log", "Read-only file system", "results/faults")
     goes_on(server, name, small_disk, undisturbed)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
@@ -210,19 +211,42 @@ def test_missing_files_and_unknown_devices_are_one_line(tmp_path: Path) -> None:
     assert "'tpu'" in wrong.stderr
 
 
-def test_the_log_holds_the_traceback_that_the_terminal_is_spared(tmp_path: Path) -> None:
+def test_the_log_holds_what_the_terminal_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "logs" / "validate.log"
     result = call("--log", log, "validate", tmp_path / "absent.yaml")
-    assert "Traceback" not in result.stderr
+    assert result.stderr.removeprefix("Error: ") in log.read_text()
+    assert "Traceback" not in result.stderr + log.read_text()
+    with monkeypatch.context() as patch:
+        patch.setenv("WOLFE_DEBUG", "1")
+        call("--log", log, "validate", tmp_path / "absent.yaml")
     assert "Traceback" in log.read_text()
     assert call("--log", log, "validate", EMBEDDED).exit_code == 0
     assert "finished after" in log.read_text()
     assert "Traceback" not in log.read_text()
 
 
-def test_errors_of_the_program_itself_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_the_program_itself_are_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wolfe.cli.terminal.load_study", Called(error=RuntimeError("a bug")))
-    assert isinstance(call("validate", EMBEDDED).exception, RuntimeError)
+    assert isinstance(call("--log", tmp_path / "log", "validate", EMBEDDED).exception, RuntimeError)
+    assert "Traceback" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize("place", ["folder", "file/log"])
+def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path, place: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    result = call("--log", tmp_path / place, "validate", EMBEDDED)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert result.stderr.startswith(f"Error: --log: no file can be written at {tmp_path / place} (")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("more")])
+def test_memory_that_is_used_up_is_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    error.__cause__ = MemoryError("one at a time does not fit")
+    monkeypatch.setattr("wolfe.cli.terminal.load_study", Called(error=error))
+    result = call("validate", EMBEDDED)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert result.stderr.startswith("Error: memory is used up: ")
 
 
 def test_python_dash_m_is_the_command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -319,3 +319,30 @@ def test_other_encodings_are_refused():
 def test_wrong_parameters_are_named(wrong):
     with pytest.raises(ValueError, match=f"SemAML: {next(iter(wrong))} must be"):
         SemAML(**wrong)
+
+
+class _NoSlope(torch.nn.Module):
+    """Finite logits whose gradient is NaN for images that begin with 0.8."""
+
+    def __init__(self, net: torch.nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        root = (images.flatten(1)[:, :1] - 0.8).square().sqrt()
+        return self.net(images) + 0 * root
+
+
+@pytest.mark.parametrize("projection", ["aggregate", "qr"])
+def test_a_gradient_that_is_not_finite_marks_its_image_alone(projection):
+    known = affine([[1.0, 0.2], [0.1, 1.0]], [-0.3, -0.3])
+    classifier = Classifier(_NoSlope(known.net), MultiLabel(2)).double()
+    images = torch.cat([picture(0.2, 0.6), picture(0.8, 0.6)])
+    targets = 1 - classifier.decide(images)
+    attack = SemAML(**LONG, projection=projection)
+    result = attack(classifier, images, targets)
+    assert result.status[1] is Status.NOT_FINITE
+    assert not result.success[1]
+    alone = attack(known, images[:1], targets[:1])
+    assert result.status[0] is alone.status[0]
+    assert torch.equal(result.adversarials[0], alone.adversarials[0])

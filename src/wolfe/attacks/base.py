@@ -42,7 +42,7 @@ _MEANINGS = {
     Status.FOUND: "the returned image reaches the target",
     Status.EXHAUSTED: "the attack ended without returning an image that reaches the target",
     Status.INFEASIBLE: "to first order no perturbation of a usable size reaches the target",
-    Status.NOT_FINITE: "the network returned NaN or infinity",
+    Status.NOT_FINITE: "the image, or what the network returned for it, holds NaN or infinity",
     Status.TIMED_OUT: "the time limit for an image was reached",
     Status.ALREADY_THERE: "the image reached the target before it was changed",
 }

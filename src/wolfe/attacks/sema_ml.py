@@ -126,11 +126,20 @@ class SemAML(Attack):
             return logits, objectives(logits).sum(dim=1), torch.zeros_like(images)
         if self.projection == "aggregate":
             logits, losses, slopes = problem.gradients(images, index, objectives)
-            return logits, losses.sum(dim=1), aggregate_direction(slopes[:, 0], slopes[:, 1])
+            return logits, losses.sum(dim=1), _known(aggregate_direction(slopes[:, 0], slopes[:, 1]), slopes)
         logits, jacobian = problem.logits_and_jacobian(images, index)
         weights = torch.where(changed, logits.sigmoid() - wanted.to(logits), 0)
         gradient = torch.einsum("bn,bnchw->bchw", weights, jacobian)
-        return logits, objectives(logits).sum(dim=1), orthogonal_direction(gradient, jacobian, ~changed)
+        return (
+            logits,
+            objectives(logits).sum(dim=1),
+            _known(orthogonal_direction(gradient, jacobian, ~changed), jacobian),
+        )
+
+
+def _known(direction: Tensor, slopes: Tensor) -> Tensor:
+    """A direction (b, C, H, W), NaN where slopes (b, ...) are not finite, whose sign would be zero."""
+    return torch.where(all_finite(slopes)[:, None, None, None], direction, torch.nan)
 
 
 def aggregate_direction(gradient: Tensor, others: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Ends commands whose input is wrong, or whose disk is full, by one line."""
+"""Ends commands whose input is wrong, or that the machine refuses something, by one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -20,39 +21,55 @@ _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
-    """Ends a command whose input is wrong with one line and exit code 2; WOLFE_DEBUG=1 shows the traceback."""
+    """Ends a command as `told_in_one_line` does; the log says how long one took that went well."""
 
     @functools.wraps(command)
     def guarded(*arguments: Any, **options: Any) -> None:
-        """Runs the command; every traceback goes to the log."""
+        """Runs the command."""
         begin = time.perf_counter()
-        try:
+        with told_in_one_line():
             command(*arguments, **options)
-        except (ValueError, OSError, KeyError) as error:
-            _log.error("%s", traceback.format_exc())
-            if os.environ.get("WOLFE_DEBUG") == "1":
-                raise
-            missing = f"{error} is missing in what was given (WOLFE_DEBUG=1 shows where it is needed)"
-            typer.echo(f"Error: {one_line(missing if isinstance(error, KeyError) else str(error))}", err=True)
-            raise typer.Exit(2) from None
-        except typer.Exit:
-            raise
-        except Exception as error:
-            _log.error("%s", traceback.format_exc())
-            refused = _refused_by_disk(error)
-            if refused is None or os.environ.get("WOLFE_DEBUG") == "1":
-                raise
-            typer.echo(f"Error: {one_line(str(refused))}", err=True)
-            raise typer.Exit(2) from None
         _log.info("finished after %.1f s", time.perf_counter() - begin)
 
     return guarded
 
 
-def _refused_by_disk(error: BaseException | None) -> OSError | None:
-    """The error of a full or closed disk that another one hides: libraries fail once more as they tidy up."""
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """Ends the program with one line and exit code 2 where input is wrong, a disk is full or memory is used up.
+
+    The log has the same line: Snakemake shows it where a job fails. What else goes wrong is an error of ours and keeps
+    its traceback; WOLFE_DEBUG=1 shows all of them.
+    """
+    try:
+        yield
+    except typer.Exit:
+        raise
+    except Exception as error:
+        line = _explained(error)
+        if line is None or os.environ.get("WOLFE_DEBUG") == "1":
+            _log.error("%s", traceback.format_exc())
+            raise
+        _log.error("%s", line)
+        typer.echo(f"Error: {line}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _explained(error: Exception) -> str | None:
+    """An error in one line; None for one that nobody has foreseen."""
+    if isinstance(error, KeyError):
+        return one_line(f"{error} is missing in what was given (WOLFE_DEBUG=1 shows where it is needed)")
+    said = str(error) if isinstance(error, ValueError | OSError) else _refused(error)
+    return None if said is None else one_line(said)
+
+
+def _refused(error: BaseException | None) -> str | None:
+    """What the machine said in refusing disk or memory; libraries that tidy up after that fail once more."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _OF_DISKS:
-            return error
+            return str(error)
+        # Torch's own class by its name: most commands end without having loaded torch.
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return f"memory is used up: {str(error) or type(error).__name__}"
         error = error.__cause__ or error.__context__
     return None
