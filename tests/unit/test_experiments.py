@@ -283,16 +283,19 @@ def test_a_batch_that_does_not_fit_is_halved(study, tmp_path, monkeypatch):
     file, _ = targets(study, "digits", {"rule": "other_class"}, "memory")
     run(study, "digits", [JMA_ROW], file, tmp_path / "all")
     attack = attack_run.build({"attack": "jma", **JMA_ROW["parameters"]})
-    whole = type(attack).__call__
+    whole, refused = type(attack).__call__, []
 
     def with_little_memory(self, classifier, images, aims, *, context, progress, batch_size):
         if batch_size > 1:
+            refused.append(batch_size)
             raise torch.OutOfMemoryError("no room for two")
         return whole(self, classifier, images, aims, context=context, progress=progress, batch_size=batch_size)
 
     monkeypatch.setattr(type(attack), "__call__", with_little_memory)
     with pytest.warns(UserWarning, match=r"no room for two.*goes on with 1 at a time"):
         run(study, "digits", [JMA_ROW], file, tmp_path / "one")
+    assert refused == [2], "not more than a shard has, and later shards begin with what fitted"
+    assert read_json(tmp_path / "one" / "jma" / "run.json")["attacked_together"] == {"1": 5}
     records = {name: pd.read_parquet(tmp_path / name / "jma" / "records.parquet") for name in ("all", "one")}
     assert records["one"].batch_size.tolist() == [1] * 5
     assert records["one"].image_id.tolist() == records["all"].image_id.tolist()

@@ -31,6 +31,7 @@ from wolfe.files import atomic_path, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
 from wolfe.linear.memory import in_memory
 from wolfe.models.folding import for_attack
+from wolfe.models.portions import Portions
 from wolfe.models.storage import CALIBRATION, DESCRIPTION, WEIGHTS, load_classifier
 from wolfe.provenance import Run, begin_run, checksums, device_name, entry_checksum
 
@@ -191,10 +192,10 @@ def _run_row(
     targets = bench.targets[: row.get("images")]
     shards = [targets[i : i + shard_size] for i in range(0, len(targets), shard_size)]
     chosen = {number: shards[number] for number in part.positions(len(shards))}
-    pieces = []
+    pieces, portions = [], Portions()
     with tqdm(total=sum(map(len, chosen.values())), desc=row["slug"], unit="image", disable=bench.quiet) as bar:
         for number, shard in chosen.items():
-            make = _shard_maker(bench, attack, shard, trace, bar)
+            make = _shard_maker(bench, attack, shard, trace, bar, portions)
             piece, made = store.piece(key, f"shard-{number:04d}", make)
             pieces.append(piece)
             bar.update(0 if made else len(shard))
@@ -207,7 +208,7 @@ def _run_row(
 
 
 def _shard_maker(
-    bench: _Bench, attack: Attack, shard: pd.DataFrame, trace: str | None, bar: Any
+    bench: _Bench, attack: Attack, shard: pd.DataFrame, trace: str | None, bar: Any, portions: Portions
 ) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         """Attacks the images of the shard and fills the folder."""
@@ -216,7 +217,7 @@ def _shard_maker(
             observer = _observer(bench, shard, trace)
             return *_attack_shard(bench, attack, shard, observer, _Finished(bar), batch_size), observer
 
-        frame, adversarials, observer = in_memory(attacked, bench.batch_size)
+        frame, adversarials, observer = portions.fitting(attacked, min(bench.batch_size, len(shard)))
         frame.to_parquet(folder / RECORDS, index=False)
         save_file({"adversarials": adversarials}, folder / ADVERSARIALS)
         if observer:
@@ -305,6 +306,7 @@ def _assemble(pieces: list[Path], folder: Path, trace: str | None) -> None:
 def _write_manifest(bench: _Bench, row: dict[str, Any], folder: Path, key: str, modules: tuple[str, ...]) -> None:
     """Writes `run.json`; its seconds are those of the images, whenever they were attacked."""
     records = pd.read_parquet(folder / RECORDS)
+    together = records["batch_size"].value_counts().sort_index()
     bench.run.write(
         folder / RUN,
         checksums(sorted(folder.iterdir())),
@@ -315,6 +317,8 @@ def _write_manifest(bench: _Bench, row: dict[str, Any], folder: Path, key: str, 
         images=len(records),
         seconds=float(records["seconds"].sum()),
         batch_size=bench.batch_size,
+        # Fewer than asked for where memory did not hold them.
+        attacked_together={str(size): int(images) for size, images in together.items()},
         device=device_name(bench.classifier.device),
         store_key=key,
         depends_on=bench.depends_on,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wolfe.linear.memory import in_memory
+
+_Result = TypeVar("_Result")
 
 
 class Portions:
@@ -21,7 +24,7 @@ class Portions:
     def __init__(self) -> None:
         self.size: int | None = None
 
-    def fitting(self, work: Callable[[int], Tensor], images: int) -> Tensor:
+    def fitting(self, work: Callable[[int], _Result], images: int) -> _Result:
         """What some work gives with as many of a batch's images together as memory holds.
 
         Args:
@@ -33,7 +36,7 @@ class Portions:
         """
         first = min(self.size or images, images)
 
-        def noted(size: int) -> Tensor:
+        def noted(size: int) -> _Result:
             found = work(size)
             if size < first:
                 self.size = size
