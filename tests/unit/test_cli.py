@@ -17,8 +17,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from wolfe.cli import app
+from wolfe.cli.entries import checked_entry
 from wolfe.experiments.part import Part
-from wolfe.study import attack_names
+from wolfe.study import attack_names, load_study
 from wolfe.study.document import ROOT
 
 EMBEDDED = str(ROOT / "config" / "embedded.yaml")
@@ -227,8 +228,37 @@ def test_the_log_holds_what_the_terminal_shows(tmp_path: Path, monkeypatch: pyte
 
 def test_errors_of_the_program_itself_are_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wolfe.cli.terminal.load_study", Called(error=RuntimeError("a bug")))
-    assert isinstance(call("--log", tmp_path / "log", "validate", EMBEDDED).exception, RuntimeError)
+    result = call("--log", tmp_path / "log", "validate", EMBEDDED)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.startswith("Error: RuntimeError: a bug (this should not happen")
     assert "Traceback" in (tmp_path / "log").read_text()
+    monkeypatch.setenv("WOLFE_DEBUG", "1")
+    assert isinstance(call("validate", EMBEDDED).exception, RuntimeError)
+
+
+@pytest.mark.parametrize(
+    ("command", "spec", "message"),
+    [
+        ("table", {"kind": ["x"], "rows": 5}, "kind must be a text, not ['x']"),
+        ("table", {"kind": "attacks", "rows": 5}, "rows must be a list, not 5"),
+        ("table", {"kind": "losses", "parts": [5]}, "parts must be a list of maps, not [5]"),
+        ("table", {"part": {"table": {"images": -3}}}, "images must be a whole number from 1 on, not -3"),
+        ("table", {"part": {"table": {"images": True}}}, "images must be a whole number from 1 on, not True"),
+        ("table", {"rows": [{"parameters": []}]}, "parameters must be a map, not []"),
+    ],
+)
+def test_an_entry_that_holds_something_else_is_named(command: str, spec: dict, message: str) -> None:
+    result = call(command, "--spec", json.dumps(spec), "--attacks", ".", "--out", "t")
+    assert (result.exit_code, result.stderr) == (2, f"Error: --spec: {message}\n")
+
+
+@pytest.mark.parametrize("study", ["config/embedded.yaml", "config/paper.yaml", "tests/pipeline/tiny.yaml"])
+def test_entries_of_the_studies_hold_what_they_must(study: str) -> None:
+    plan = load_study(ROOT / study)
+    groups = (plan.datasets, plan.models, plan.targets, plan.transfers, plan.experiments, plan.tables, plan.figures)
+    for entry in (json.loads(json.dumps(entry)) for group in groups for entry in group.values()):
+        assert checked_entry(entry, "--spec") == entry
+    assert all(checked_entry(batch.rows, "--rows") for batch in plan.batches)
 
 
 @pytest.mark.parametrize("place", ["folder", "file/log"])

@@ -338,6 +338,8 @@ def test_wrong_rows_end_before_any_work(study, tmp_path):
 
 def test_incomplete_rows_and_targets_are_named(study, tmp_path):
     file, frame = targets(study, "digits", {"rule": "other_class"}, "incomplete")
+    with pytest.raises(ValueError, match="row 'jma': trace must be jacobian or steps, not 'all'"):
+        run(study, "digits", [JMA_ROW | {"trace": "all"}], file, tmp_path)
     with pytest.raises(ValueError, match="lacks 'slug'"):
         run(study, "digits", [{"attack": "jma", "parameters": {}}], file, tmp_path)
     file = tmp_path / "incomplete.parquet"

@@ -36,23 +36,23 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """Ends the program with one line and exit code 2 where input is wrong, a disk is full or memory is used up.
+    """Ends the program with one line: exit code 2 where input is wrong, a disk is full or memory is used up.
 
-    The log has the same line: Snakemake shows it where a job fails. What else goes wrong is an error of ours and keeps
-    its traceback; WOLFE_DEBUG=1 shows all of them.
+    The log has the same line: Snakemake shows it where a job fails. What nobody has foreseen ends with exit code 1, and
+    its traceback is in the log. WOLFE_DEBUG=1 shows all tracebacks.
     """
     try:
         yield
     except typer.Exit:
         raise
     except Exception as error:
-        line = _explained(error)
-        if line is None or os.environ.get("WOLFE_DEBUG") == "1":
-            _log.error("%s", traceback.format_exc())
+        line, debugging = _explained(error), os.environ.get("WOLFE_DEBUG") == "1"
+        _log.error("%s", traceback.format_exc() if line is None or debugging else line)
+        if debugging:
             raise
-        _log.error("%s", line)
-        typer.echo(f"Error: {line}", err=True)
-        raise typer.Exit(2) from None
+        unforeseen = f"{type(error).__name__}: {error} (this should not happen: WOLFE_DEBUG=1 shows where it does)"
+        typer.echo(f"Error: {one_line(unforeseen) if line is None else line}", err=True)
+        raise typer.Exit(1 if line is None else 2) from None
 
 
 def _explained(error: Exception) -> str | None:

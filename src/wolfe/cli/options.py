@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from wolfe.cli.entries import checked_entry
 from wolfe.reading.text import LARGEST_YAML, parse_json, parse_yaml, read_text
 from wolfe.study.document import plain
 
@@ -45,7 +46,7 @@ def read_spec(text: str, option: str = "--spec") -> Any:
 
 
 def read_map(text: str) -> dict[str, Any]:
-    """The map in a `--spec`; see `read_spec`.
+    """The map in a `--spec`, whatever is in it; see `read_spec`.
 
     Raises:
         ValueError: it holds something else.
@@ -54,6 +55,11 @@ def read_map(text: str) -> dict[str, Any]:
     if not isinstance(spec, dict):
         raise ValueError(f"--spec: must hold a map, not {type(spec).__name__}")
     return spec
+
+
+def read_entry(text: str) -> dict[str, Any]:
+    """An entry of a study as it is resolved, from a `--spec`; see `checked_entry`."""
+    return dict(checked_entry(read_map(text), "--spec"))
 
 
 def device_called(name: str) -> str:

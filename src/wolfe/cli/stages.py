@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from wolfe.cli.app import app
+from wolfe.cli.entries import checked_entry
 from wolfe.cli.errors import one_line_errors
 from wolfe.cli.options import (
     Attacks,
@@ -20,6 +21,7 @@ from wolfe.cli.options import (
     Spec,
     Store,
     device_called,
+    read_entry,
     read_map,
     read_spec,
 )
@@ -31,7 +33,7 @@ def dataset(name: str, spec: Spec, out: Out, seed: Seed) -> None:
     """Builds a data set: Arrow files and a card."""
     from wolfe.data import build_dataset
 
-    build_dataset(name, read_map(spec), out, seed)
+    build_dataset(name, read_entry(spec), out, seed)
 
 
 @app.command("train")
@@ -55,7 +57,7 @@ def train(
 
     train_model(
         name,
-        read_map(spec),
+        read_entry(spec),
         data,
         out,
         store,
@@ -73,7 +75,7 @@ def targets(model: Model, data: Data, spec: Spec, out: Out, seed: Seed, device: 
     """Chooses the images to attack and a target for each."""
     from wolfe.experiments.targets import write_targets
 
-    write_targets(model, data, read_map(spec), out, seed, device_called(device))
+    write_targets(model, data, read_entry(spec), out, seed, device_called(device))
 
 
 @app.command("attack-run")
@@ -100,6 +102,7 @@ def attack_run(
     entries = read_spec(rows, "--rows")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ValueError("--rows: must hold a list of maps with slug, attack and parameters")
+    checked_entry(entries, "--rows")
     place, chosen = device_called(device), Part.read(part) if part else None
     run_attacks(
         model, targets, data, entries, out, store, seed, place, shard_size, batch_size, quiet, time_limit, chosen
@@ -134,7 +137,7 @@ def experiment(
     """Runs an experiment on trained classifiers and finished attack runs: circles, softmax or detection."""
     from wolfe.experiments.kinds import write_experiment
 
-    write_experiment(read_map(spec), results, out, seed, device_called(device))
+    write_experiment(read_entry(spec), results, out, seed, device_called(device))
 
 
 @app.command("table")
@@ -148,7 +151,7 @@ def table(
     """Writes a table: our numbers beside the published ones, or what several tables say together."""
     from wolfe.report.tables import write_table
 
-    write_table(read_map(spec), attacks, published, out)
+    write_table(read_entry(spec), attacks, published, out)
 
 
 @app.command("geometry")
@@ -164,7 +167,7 @@ def geometry(
     """Measures the geometry of a target on two outputs of a multi-label model."""
     from wolfe.experiments.geometry import write_geometry
 
-    write_geometry(model, targets, data, read_map(spec), out, device_called(device))
+    write_geometry(model, targets, data, read_entry(spec), out, device_called(device))
 
 
 @app.command("figure")
@@ -182,7 +185,7 @@ def figure(
     """Draws a figure: attacked images, the geometry of a target, a map of transfer, or what an experiment found."""
     from wolfe.report.figures import write_figure
 
-    write_figure(read_map(spec), results, geometry, out)
+    write_figure(read_entry(spec), results, geometry, out)
 
 
 @app.command("report")

@@ -121,6 +121,8 @@ def _checked_row(row: dict[str, Any]) -> dict[str, Any]:
     # It becomes a folder, which must not be somewhere else.
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}", str(row["slug"])):
         raise ValueError(f"slug {row['slug']!r} must be letters, digits and the signs _ . - alone")
+    if row.get("trace") not in (None, "jacobian", "steps"):
+        raise ValueError(f"row {row['slug']!r}: trace must be jacobian or steps, not {row['trace']!r}")
     if not isinstance(row["parameters"], dict):
         raise ValueError(f"row {row['slug']!r}: parameters must be a map, not {row['parameters']!r}")
     return row

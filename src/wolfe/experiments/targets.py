@@ -110,7 +110,7 @@ def write_targets(model: Path, data: Path, rule: dict[str, Any], out: Path, seed
     Raises:
         ValueError: an unknown rule, or fewer images that qualify than asked for.
     """
-    name = rule["rule"]
+    name = str(rule["rule"])
     if name not in RULES:
         raise ValueError(f"unknown target rule {name!r}: {', '.join(RULES)}")
     run = begin_run("targets", rule, [Path(model) / file for file in (WEIGHTS, DESCRIPTION)], data, seed)
