@@ -19,8 +19,8 @@ STYLED := src tests benchmarks workflow/scripts
 COVERAGE := 90
 
 .DEFAULT_GOAL := help
-.PHONY: help environment reproduce benchmark fuzz test test-cluster test-faults pipeline unit style types workflow lock \
-        environments clean
+.PHONY: help environment reproduce benchmark fuzz test test-cluster test-faults pipeline faults unit style types \
+        workflow lock environments clean
 
 help:
 	@echo "make reproduce    run the default study; ends with the path of its report"
@@ -76,7 +76,7 @@ fuzz: $(FUZZER)
 
 # Two jobs for two cores: the pipeline's tests, and beside them everything else. A failure does not hide another.
 test: $(STAMP)
-	@$(MAKE) --no-print-directory --keep-going --jobs=2 pipeline style types workflow unit
+	@$(MAKE) --no-print-directory --keep-going --jobs=2 pipeline style types workflow faults unit
 	@$(BIN)/coverage combine --quiet --data-file=.coverage .coverage.pipeline .coverage.unit
 	@$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE)
 	@echo "All checks and tests passed."
@@ -88,6 +88,10 @@ pipeline unit: $(STAMP) $(FUZZER)
 # Left out, with the reason in its last lines, where SLURM is not installed or cannot be started.
 test-cluster: $(STAMP)
 	@$(BIN)/python -m pytest --quiet tests/cluster
+
+# Some of them, with all other tests.
+faults: $(STAMP)
+	@$(BIN)/python -m pytest --quiet -m short tests/faults
 
 # Some need root and leave themselves out without it, with the reason in the last lines.
 test-faults: $(STAMP)

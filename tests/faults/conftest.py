@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from .stages import Server, stages
+from .stages import RESULTS, Server, stages
 
 _KILLS = pytest.StashKey[Counter]()
 
@@ -74,6 +75,9 @@ def undisturbed(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Und
         ended = server.run(folder, stage.arguments, write=0)
         assert ended.code == 0, ended.text
         seconds[stage.name], writes[stage.name] = ended.seconds, int(ended.text.split()[-2])
+    # Tables of nothing but failures would be equal whatever is in their records.
+    table = pd.read_csv(folder / RESULTS / "tables" / "flips.csv")
+    assert table["asr"].between(0, 1, inclusive="neither").all() and table["l2_median"].notna().all()
     return Undisturbed(folder, seconds, writes)
 
 

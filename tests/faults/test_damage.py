@@ -12,19 +12,22 @@ from wolfe.verification import differing_tables, verify
 from .conftest import Undisturbed
 from .stages import RESULTS, Server, stages
 
-ROW = "attacks/net/flip_bits_3_any/jma-step_size_0.5-max_iterations_10"
+ROW = "attacks/net/flip_bits_1_any/jma-step_size_0.5-max_iterations_40"
 FLIPS = 3
 # A file, the stage that reads it, and the one that makes it.
-FILES = [
+SHORT = [
     ("data/scenes/arrow/test/data-00000-of-00001.arrow", "targets", "dataset"),
+    ("data/scenes/card.json", "targets", "dataset"),
+    ("models/net/weights.safetensors", "attack-run", "train"),
+    (f"{ROW}/records.parquet", "table", "attack-run"),
+]
+FILES = [
+    *(pytest.param(*file, marks=pytest.mark.short) for file in SHORT),
     ("data/scenes/arrow/train/data-00000-of-00001.arrow", "train", "dataset"),
     ("data/scenes/arrow/test/state.json", "targets", "dataset"),
-    ("data/scenes/card.json", "targets", "dataset"),
     ("models/net/weights.safetensors", "targets", "train"),
-    ("models/net/weights.safetensors", "attack-run", "train"),
     ("models/net/classifier.json", "attack-run", "train"),
-    ("targets/net/flip_bits_3_any.parquet", "attack-run", "targets"),
-    (f"{ROW}/records.parquet", "table", "attack-run"),
+    ("targets/net/flip_bits_1_any.parquet", "attack-run", "targets"),
     (f"{ROW}/run.json", "table", "attack-run"),
     (f"{ROW}/adversarials.safetensors", "figure", "attack-run"),
 ]

@@ -50,7 +50,7 @@ def same_results(folder: Path, undisturbed: Path) -> None:
         assert sha256(ours / images) == sha256(theirs / images), images
 
 
-@pytest.mark.parametrize("chain", range(CHAINS))
+@pytest.mark.parametrize("chain", [pytest.param(0, marks=pytest.mark.short), *range(1, CHAINS)])
 def test_killed_at_a_random_moment_of_every_stage(
     chain: int, server: Server, undisturbed: Undisturbed, tmp_path: Path, kills: Counter
 ) -> None:

@@ -41,7 +41,7 @@ def attacked(folder: Path, out: Path, batch_size: int) -> dict[str, pd.DataFrame
     """The records of all attacks, run on the study's network and images."""
     rows = [{"slug": name, "attack": name, "parameters": {"max_iterations": 3}} for name in ATTACKS]
     results = folder / RESULTS
-    targets = results / "targets" / "net" / "flip_bits_3_any.parquet"
+    targets = results / "targets" / "net" / "flip_bits_1_any.parquet"
     model, data = results / "models" / "net", results / "data" / "scenes"
     run_attacks(model, targets, data, rows, out, out / "store", 3, "cpu", shard_size=4, batch_size=batch_size)
     return {name: pd.read_parquet(out / name / "records.parquet") for name in ATTACKS}
@@ -49,7 +49,7 @@ def attacked(folder: Path, out: Path, batch_size: int) -> dict[str, pd.DataFrame
 
 def victim(folder: Path) -> str:
     """The name of the image that is to be spoiled."""
-    targets = pd.read_parquet(folder / RESULTS / "targets" / "net" / "flip_bits_3_any.parquet")
+    targets = pd.read_parquet(folder / RESULTS / "targets" / "net" / "flip_bits_1_any.parquet")
     return str(targets["image_id"][BROKEN])
 
 

@@ -115,7 +115,7 @@ def test_no_permission_to_write(name: str, server: Server, work: Path, undisturb
         ("targets", "models/net/weights.safetensors"),
         ("attack-run", "models/net/classifier.json"),
         ("attack-run", "data/scenes/card.json"),
-        ("table", "attacks/net/flip_bits_3_any/jma-step_size_0.5-max_iterations_10/records.parquet"),
+        ("table", "attacks/net/flip_bits_1_any/jma-step_size_0.5-max_iterations_40/records.parquet"),
     ],
 )
 def test_no_permission_to_read(name: str, file: str, server: Server, work: Path) -> None:
@@ -126,7 +126,7 @@ def test_no_permission_to_read(name: str, file: str, server: Server, work: Path)
 
 def test_no_permission_to_read_what_an_option_names(server: Server, work: Path) -> None:
     """The library of the command line sees to it, and says it in its own frame."""
-    (work / RESULTS / "targets" / "net" / "flip_bits_3_any.parquet").chmod(0)
+    (work / RESULTS / "targets" / "net" / "flip_bits_1_any.parquet").chmod(0)
     ended = server.run(work, stages()["attack-run"].arguments, rightless=True)
     assert ended.code == 2
     assert "'--targets'" in ended.text and "not readable" in " ".join(ended.text.split())
