@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from wolfe.reading.regular import regular_file
 from wolfe.reading.text import LARGEST_JSON, parse_json, read_text
 
 
@@ -53,11 +54,12 @@ def sha256(path: Path) -> str:
 
     Raises:
         FileNotFoundError: there is nothing at `path`.
+        ValueError: it is neither, but a pipe or a device; the message names it.
     """
     path = Path(path)
     digest = hashlib.sha256()
     if not path.is_dir():
-        with path.open("rb") as stream:
+        with regular_file(path).open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)
         return digest.hexdigest()
@@ -99,7 +101,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: it does not parse, is too large or nested too deeply; the message names the file.
+        ValueError: it is no regular file, does not parse, is too large or nested too deeply; the message names it.
     """
     try:
         return parse_json(read_text(path, LARGEST_JSON))

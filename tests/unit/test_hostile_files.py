@@ -6,8 +6,11 @@ import io
 import json
 import os
 import struct
+import subprocess
+import tracemalloc
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,10 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.numpy import save
+from typer.testing import CliRunner
 
 from tests.fuzz import files
+from wolfe.cli import app
 from wolfe.data.card import checked_rows
 from wolfe.data.hub_folders import _inside
 from wolfe.data.hub_pictures import middle
@@ -31,10 +36,18 @@ from wolfe.experiments.targets import read_targets
 from wolfe.files import checked, read_json, sha256, write_json
 from wolfe.models.adopting import _tensors
 from wolfe.models.storage import load_classifier
+from wolfe.provenance import begin_run
+from wolfe.reading import tables, tensors
 from wolfe.reading.pictures import FORMATS, MOST_PIXELS, read_picture
-from wolfe.reading.tables import MOST_ROWS, read_table
-from wolfe.reading.tensors import read_array, read_arrays
+from wolfe.reading.tables import MOST_COLUMNS, MOST_ROWS, opened_table, read_table
+from wolfe.reading.tensors import LARGEST_HEADER, read_array, read_arrays, shapes_of
+from wolfe.reading.text import LARGEST_JSON, read_text
+from wolfe.report.grid import read_csv
+from wolfe.report.published import read_published
 from wolfe.report.records import read_trace
+from wolfe.report.single import _read as draw_read
+from wolfe.study.document import read_document
+from wolfe.verification.tables import timeless
 
 
 def png(width: int, height: int, pixels: bytes = b"") -> bytes:
@@ -124,6 +137,27 @@ def test_a_header_that_lies_is_refused(tmp_path: Path, content: bytes) -> None:
         read_array(tmp_path / "it.safetensors", "adversarials")
 
 
+def test_a_header_longer_than_headers_are_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = tensor_file(entry([4]), bytes(16))
+    length = int.from_bytes(content[:8], "little")
+    (tmp_path / "it.safetensors").write_bytes(content)
+    monkeypatch.setattr(tensors, "LARGEST_HEADER", length)
+    for read in (read_arrays, shapes_of):
+        assert list(read(tmp_path / "it.safetensors")) == ["adversarials"]
+    assert LARGEST_HEADER == 16 << 20
+    monkeypatch.setattr(tensors, "LARGEST_HEADER", length - 1)
+    for read in (read_arrays, shapes_of):
+        with pytest.raises(ValueError, match=rf"it\.safetensors .*its header would have {length} bytes"):
+            read(tmp_path / "it.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"1234567", tensor_file(entry([4]), bytes(16), length=1 << 20)])
+def test_a_header_longer_than_its_file_is_refused_before_the_library_reads_it(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "it.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"it\.safetensors .*its header would have"):
+        read_arrays(tmp_path / "it.safetensors")
+
+
 def test_whole_tensor_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "it.safetensors").write_bytes(save({"a": np.arange(4.0), "b": np.zeros((2, 0), np.uint8)}))
     found = read_arrays(tmp_path / "it.safetensors")
@@ -149,6 +183,56 @@ def test_a_text_that_would_stand_in_every_row_is_not_read(tmp_path: Path) -> Non
     assert path.stat().st_size < 1_000_000
     with pytest.raises(ValueError, match=r"bomb\.parquet .*1000000 bytes in each of 1000000 rows"):
         read_table(path)
+
+
+def test_columns_that_take_more_together_than_their_file_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.parquet"
+    table = pa.table({f"c{number}": np.zeros(1_000_000, np.int64) for number in range(10)})
+    with pq.ParquetWriter(path, table.schema) as writer:
+        for _ in range(14):
+            writer.write_table(table)
+    assert path.stat().st_size < 2_000_000
+    with pytest.raises(ValueError, match=r"bomb\.parquet .*14000000 rows of 80 bytes are more than 1073741824"):
+        read_table(path)
+    assert len(read_table(path, ["c3"])) == 14_000_000
+
+
+def test_texts_and_lists_of_all_columns_are_counted_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "it.parquet"
+    pq.write_table(pa.table({"a": [[1, 2, 3]], "b": [[4, 5]], "c": ["abc"], "d": ["de"]}), path)
+    monkeypatch.setattr(tables, "MOST_VALUES", 5)
+    monkeypatch.setattr(tables, "LARGEST_TEXT", 5)
+    monkeypatch.setattr(tables, "LARGEST_TABLE", 2 * 128 + 2 * 16)
+    assert read_table(path)["b"][0].tolist() == [4, 5]
+    for bound, message in (
+        ("MOST_VALUES", "lists up to column b hold more than 4 values"),
+        ("LARGEST_TEXT", "column d would have 2 bytes in each of 1 rows"),
+        ("LARGEST_TABLE", "1 rows of 288 bytes"),
+    ):
+        with monkeypatch.context() as lower:
+            lower.setattr(tables, bound, getattr(tables, bound) - 1)
+            with pytest.raises(ValueError, match=message):
+                read_table(path)
+
+
+def test_a_table_of_too_many_columns_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "it.parquet"
+    for columns in (MOST_COLUMNS, MOST_COLUMNS + 1):
+        pq.write_table(pa.table({f"c{number}": [0] for number in range(columns)}), path)
+        if columns == MOST_COLUMNS:
+            assert read_table(path).shape == (1, MOST_COLUMNS)
+    with pytest.raises(ValueError, match=rf"it\.parquet .*{MOST_COLUMNS + 1} columns are more than"):
+        read_table(path)
+
+
+def test_a_column_that_the_file_calls_its_index_is_checked_too(tmp_path: Path) -> None:
+    """Pandas reads it, whichever columns it is asked for."""
+    said = {"field_name": "hidden", "name": "hidden", "pandas_type": "object", "numpy_type": "object", "metadata": None}
+    index = {"index_columns": ["hidden"], "columns": [said], "column_indexes": []}
+    content = pa.table({"image_id": ["a"], "hidden": [["x"]]}).replace_schema_metadata({"pandas": json.dumps(index)})
+    pq.write_table(content, tmp_path / "it.parquet")
+    with pytest.raises(ValueError, match=r"it\.parquet .*column hidden holds list"):
+        read_table(tmp_path / "it.parquet", ["image_id"])
 
 
 @pytest.mark.parametrize(
@@ -187,13 +271,97 @@ def test_targets_are_whole_numbers(tmp_path: Path, labels: list[Any]) -> None:
         read_targets(tmp_path / "it.parquet")
 
 
-def test_a_pipe_is_no_file(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
+@pytest.fixture
+def pipe(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Puts pipes into the temporary folder, by their names; who opens one finds nothing, and does not wait for ever."""
+    writers = []
+
+    def make(name: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.mkfifo(path)
+        writers.append(subprocess.Popen(["/bin/sh", "-c", 'while :; do : > "$0"; done', str(path)]))
+        return path
+
+    yield make
+    for writer in writers:
+        writer.kill()
+        writer.wait()
+
+
+def test_a_pipe_is_no_file(pipe: Callable[[str], Path]) -> None:
+    path = pipe("pipe")
     with pytest.raises(FileNotFoundError, match="pipe is missing"):
-        checked(tmp_path / "pipe", "0")
+        checked(path, "0")
     for read in (read_table, read_arrays, lambda path: read_picture(path, "L")):
         with pytest.raises(FileNotFoundError):
-            read(tmp_path / "pipe")
+            read(path)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [read_json, read_document, sha256, _tensors, read_published, timeless, opened_table, draw_read,
+     lambda path: read_csv(path, []), lambda path: read_text(path, 10)],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["it.csv", "it.safetensors"])
+def test_a_pipe_is_refused_before_it_is_opened(
+    pipe: Callable[[str], Path], read: Callable[[Path], object], name: str
+) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=r"is no regular file|there is no picture"):
+        read(pipe(name))
+
+
+def test_a_folder_or_nothing_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    for read in (read_json, _tensors, read_published):
+        with pytest.raises(ValueError, match="no regular file"):
+            read(tmp_path)
+        with pytest.raises(FileNotFoundError, match="nothing"):
+            read(tmp_path / "nothing")
+
+
+def test_commands_end_in_one_line_where_a_pipe_stands_for_a_file(pipe: Callable[[str], Path], tmp_path: Path) -> None:
+    study = CliRunner().invoke(app, ["validate", str(pipe("study.yaml"))])
+    assert study.exit_code == 2
+    assert "study.yaml: is no regular file" in study.output
+    pipe("results/store/key/shard-0001/manifest.json")
+    (tmp_path / "results" / "tables").mkdir()
+    verified = CliRunner().invoke(app, ["verify", str(tmp_path / "results")])
+    assert "store/key/shard-0001/manifest.json" in verified.output
+    assert verified.exit_code == 1
+    pipe("data/card.json")
+    with pytest.raises(FileNotFoundError, match=r"card\.json is missing"):
+        load_card(tmp_path / "data")
+    assert begin_run("targets", data=tmp_path / "data").dataset == {}
+
+
+def test_a_short_file_takes_little_memory(tmp_path: Path) -> None:
+    (tmp_path / "it.json").write_text("{}")
+    tracemalloc.start()
+    try:
+        assert read_json(tmp_path / "it.json") == {}
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_text_that_is_too_large_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "it.json").open("wb") as stream:
+        stream.truncate(LARGEST_JSON + 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f"is larger than {LARGEST_JSON} bytes"):
+            read_json(tmp_path / "it.json")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_text_is_read_to_its_end(tmp_path: Path) -> None:
+    for size in (0, 1, (1 << 16) - 1, 1 << 16, 200_000):
+        (tmp_path / "it.txt").write_text("x" * size)
+        assert read_text(tmp_path / "it.txt", 200_000) == "x" * size
+    with pytest.raises(ValueError, match="larger than 199999 bytes"):
+        read_text(tmp_path / "it.txt", 199_999)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "9" * 5_000, "\xff", '{"a": '])
@@ -306,6 +474,20 @@ def test_weights_hold_no_more_values_than_their_file(tmp_path: Path) -> None:
             packed.writestr(name, content.read(name))
     with pytest.raises(ValueError, match="its parts are compressed"):
         _tensors(tmp_path / "packed.pth")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.sparse_coo_tensor([[0]], [1.0], (3,), check_invariants=True),
+        torch.zeros(3, device="meta"),
+    ],
+    ids=["sparse", "meta"],
+)
+def test_weights_are_dense(tmp_path: Path, value: torch.Tensor) -> None:
+    torch.save({"x": value}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match=r"other\.pth holds a tensor that is no plain array of numbers \(x\)"):
+        _tensors(tmp_path / "other.pth")
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from wolfe.models.weights_files import Weights
+from wolfe.reading.regular import regular_file
 
 # The layers of a second classifier, which only training uses.
 _SECOND = ("AuxLogits.",)
@@ -29,6 +30,7 @@ def load_weights(network: nn.Module, weights: Weights, new_head: bool) -> None:
         new_head: the last layer has other outputs and keeps its fresh weights.
 
     Raises:
+        FileNotFoundError: the file is missing.
         ValueError: the file cannot be read, or its tensors do not fit; the message names the file.
     """
     tensors = _tensors(weights.file)
@@ -123,10 +125,12 @@ def _tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a file by name.
 
     Raises:
-        ValueError: it holds something else.
+        FileNotFoundError: there is no such file.
+        ValueError: it holds something else; the message names it.
     """
     from safetensors.torch import load_file
 
+    regular_file(file)
     try:
         _check_stored(file)
         content = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
@@ -138,9 +142,17 @@ def _tensors(file: Path) -> dict[str, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise ValueError(f"{file} holds no tensors by name")
     for name, value in content.items():
+        if not _is_dense(value):
+            raise ValueError(f"{file} holds a tensor that is no plain array of numbers ({str(name)[:100]})")
         if not isinstance(name, str) or value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise ValueError(f"{file} holds a tensor of more values than the file has ({str(name)[:100]})")
     return dict(content)
+
+
+def _is_dense(value: Tensor) -> bool:
+    """Whether a tensor has all its values in memory, one after another: not sparse, quantised, nested or on "meta"."""
+    dense = value.layout == torch.strided and value.device.type == "cpu"
+    return dense and not value.is_quantized and not value.is_nested
 
 
 def _check_stored(file: Path) -> None:

@@ -11,13 +11,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from wolfe.reading.regular import regular_file
+
 MOST_ROWS = 50_000_000
 """Rows of a file; the longest trace of the published scale has some millions."""
 MOST_VALUES = 500_000_000
-"""Values in the lists of a column."""
+"""Values in the lists of all columns that are read."""
 MOST_COLUMNS = 500
+LARGEST_TABLE = 1 << 30
+"""Bytes of all columns that are read, without what their texts and lists hold; a trace of some millions of rows has a
+tenth of that. Arrow and pandas hold them twice for a while."""
 LARGEST_TEXT = 1 << 32
-"""Bytes that the text of a column has once each row holds its own."""
+"""Bytes that the text of all columns that are read has once each row holds its own."""
+# Bytes that a row takes in pandas: a number that may be missing; where a text begins and ends; an array of its own.
+_NUMBER, _TEXT, _LIST = 8, 16, 128
 _LARGEST_FOOTER = 16 << 20
 # Rows of lists that are counted together.
 _TOGETHER = 1024
@@ -61,6 +68,7 @@ def opened_table(path: Path) -> pq.ParquetFile:
         pyarrow.ArrowException: it is damaged.
         OSError: it cannot be read.
     """
+    regular_file(path)
     file = pq.ParquetFile(path, thrift_string_size_limit=_LARGEST_FOOTER, thrift_container_size_limit=_LARGEST_FOOTER)
     try:
         _check_size(file.metadata)
@@ -88,12 +96,28 @@ def _check_columns(path: Path, file: pq.ParquetFile, columns: Sequence[str] | No
     for name in columns or ():
         if name not in schema.names:
             raise ValueError(f"it has no column {name!r}")
-    read = schema.names if columns is None else columns
-    for name in read:
-        if not _is_plain(schema.field(name).type):
-            raise ValueError(f"column {name} holds {schema.field(name).type}")
-    _check_text(path, file.metadata.num_rows, [name for name in read if _is_text(schema.field(name).type)])
-    _check_lists(file, [name for name in read if _is_list(schema.field(name).type)])
+    kinds = {name: schema.field(name).type for name in _read(schema, columns)}
+    for name, kind in kinds.items():
+        if not _is_plain(kind):
+            raise ValueError(f"column {name} holds {kind}")
+    _check_bytes(file.metadata.num_rows, list(kinds.values()))
+    _check_text(path, file.metadata.num_rows, [name for name, kind in kinds.items() if _is_text(kind)])
+    _check_lists(file, [name for name, kind in kinds.items() if _is_list(kind)])
+
+
+def _read(schema: pa.Schema, columns: Sequence[str] | None) -> list[str]:
+    """The columns that pandas reads where it is asked for some: also those that the file calls its index."""
+    if columns is None:
+        return list(schema.names)
+    index = (schema.pandas_metadata or {}).get("index_columns", ())
+    return [*columns, *(name for name in schema.names if name in index and name not in columns)]
+
+
+def _check_bytes(rows: int, kinds: Sequence[pa.DataType]) -> None:
+    """A value that stands in every row needs no room in a file either: counts what the columns take together."""
+    row = sum(_LIST if _is_list(kind) else _TEXT if _is_text(kind) else _NUMBER for kind in kinds)
+    if row * rows > LARGEST_TABLE:
+        raise ValueError(f"{rows} rows of {row} bytes are more than {LARGEST_TABLE} bytes")
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -115,9 +139,11 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 def _check_text(path: Path, rows: int, names: Sequence[str]) -> None:
     """A text that stands once in a file can stand in each of its rows: read as it is kept, that costs nothing."""
+    together = 0
     for name in names:
         longest = max(_longest(path, name), default=0)
-        if longest * rows > LARGEST_TEXT:
+        together += longest * rows
+        if together > LARGEST_TEXT:
             raise ValueError(f"column {name} would have {longest} bytes in each of {rows} rows")
 
 
@@ -133,9 +159,9 @@ def _longest(path: Path, name: str) -> Iterator[int]:
 
 def _check_lists(file: pq.ParquetFile, names: Sequence[str]) -> None:
     """Lists of one value again and again need no room in a file: counts them some rows at a time."""
+    values = 0
     for name in names:
-        values = 0
         for part in file.iter_batches(_TOGETHER, columns=[name]):
             values += len(part.column(0).flatten())
             if values > MOST_VALUES:
-                raise ValueError(f"column {name} has lists of more than {MOST_VALUES} values together")
+                raise ValueError(f"the lists up to column {name} hold more than {MOST_VALUES} values")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from wolfe.reading.regular import is_regular
 
 LARGEST_JSON = 256 << 20
 """Bytes of a JSON file; the largest that the pipeline writes have some megabytes."""
@@ -17,6 +20,7 @@ MOST_NODES = 50_000
 """Values in a YAML file, each as often as aliases repeat it; the largest study here has some six thousand."""
 DEEPEST = 50
 """Lists and maps inside each other; a study has ten."""
+_BLOCK = 1 << 16
 
 
 def read_text(path: Path, most: int) -> str:
@@ -28,12 +32,17 @@ def read_text(path: Path, most: int) -> str:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is larger, or not in UTF-8.
+        ValueError: it is no regular file, larger, or not in UTF-8.
     """
+    content = bytearray()
+    if not is_regular(path):
+        raise ValueError("is no regular file")
     with Path(path).open("rb") as stream:
-        # A device or a pipe has no size to ask for first.
-        content = stream.read(most + 1)
-    if len(content) > most:
+        size = os.fstat(stream.fileno()).st_size
+        # In blocks: to ask for all that a file may have takes as much memory for one of two bytes.
+        while size <= most and len(content) <= most and (block := stream.read(_BLOCK)):
+            content += block
+    if max(size, len(content)) > most:
         raise ValueError(f"is larger than {most} bytes")
     try:
         return content.decode("utf-8-sig")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from wolfe.files import atomic_path
 from wolfe.provenance import check_written
+from wolfe.reading.regular import regular_file
 
 OURS, PUBLISHED = "Ours", "Published"
 
@@ -162,11 +163,11 @@ def read_csv(path: Path, texts: Sequence[str]) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: it is no table, or not the one that was written.
+        ValueError: it is no file, no table, or not the one that was written.
     """
     check_written(path)
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+        table = pd.read_csv(regular_file(path), dtype=dict.fromkeys(texts, str))
         return table.fillna({name: "" for name in texts if name in table})
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing: make this table first") from None

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from wolfe.reading.regular import regular_file
+
 VALUES = ("asr", "basr", "mse", "ssim", "n_it", "time_s")
 """The published columns that stand beside ours. They stay text, as printed; `mse` is a mean square, `time_s` in
 seconds."""
@@ -24,10 +26,10 @@ def read_published(path: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: the file is missing.
-        ValueError: it does not parse or lacks columns.
+        ValueError: it is no regular file, does not parse or lacks columns.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(regular_file(path), dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing: the published numbers live in config/published") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:

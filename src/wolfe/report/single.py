@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from wolfe.files import atomic_path, read_json
+from wolfe.reading.pictures import read_picture
 from wolfe.reading.tensors import read_array
 from wolfe.report.drawing import GREY, INK, RED, Line, Panel, draw, label_lines
 from wolfe.report.figures import perturbation_picture
@@ -27,7 +27,7 @@ def write_single(folder: Path) -> Path:
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: result.json does not parse.
+        ValueError: result.json does not parse, or another file cannot be read; the message names it.
     """
     folder = Path(folder)
     result = read_json(folder / "result.json")
@@ -65,8 +65,10 @@ def write_single(folder: Path) -> Path:
 
 
 def _read(path: Path) -> NDArray[np.floating[Any]]:
-    with Image.open(path) as picture:
-        values = np.asarray(picture, dtype=np.float32) / 255
+    try:
+        values = np.asarray(read_picture(path, None, formats=("PNG",)), dtype=np.float32) / 255
+    except ValueError as error:
+        raise ValueError(f"{path} is no picture that can be read ({error})") from error
     return values[:, :, None] if values.ndim == 2 else values
 
 

@@ -56,8 +56,8 @@ def read_document(path: Path) -> dict[str, Any]:
         Its contents, not yet validated.
 
     Raises:
-        StudyError: the file is missing, does not parse, gives a key twice, holds no map, or is beyond the bounds of
-            `wolfe.reading.text`.
+        StudyError: the file is missing or no regular one, does not parse, gives a key twice, holds no map, or is beyond
+            the bounds of `wolfe.reading.text`.
     """
     path = Path(path)
     try:

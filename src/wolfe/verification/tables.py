@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from wolfe.reading.regular import regular_file
+
 _TIMED_CLAIM = "time of a step"
 
 
@@ -44,7 +46,7 @@ def timeless(table: Path) -> str:
         ValueError: it is no CSV file; the message names it.
     """
     try:
-        cells = pd.read_csv(table, dtype=str, keep_default_na=False)
+        cells = pd.read_csv(regular_file(table), dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
         raise ValueError(f"{table} is no readable table ({error})") from error
     times = [name for name in cells.columns if "seconds" in name]
