@@ -12,6 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from wolfe.verification import verify
+
 from .conftest import PART, RESULTS, Head, command
 from .slurm import Cluster
 
@@ -20,16 +22,33 @@ SHARDS_OF_PART = 8
 
 
 def test_everything_lands_and_is_what_one_machine_makes(local: Path, cluster: Cluster, tmp_path: Path) -> None:
-    with Head(tmp_path, "table_one_hot", "--set-resources", "train:gpu=1") as head:
+    with Head(tmp_path, "--set-resources", "train:gpu=1") as head:
         assert head.wait() == 0, head.text
+    found = verify(tmp_path / RESULTS)
+    assert not found.wrong
+    assert (tmp_path / RESULTS / "report.html").is_file()
     pd.testing.assert_frame_equal(without_times(tmp_path / TABLE), without_times(local / TABLE))
     assert pieces(tmp_path) == pieces(local)
     jobs = {job["Comment"].removeprefix("rule_").partition("_wildcards")[0]: job for job in cluster.jobs("COMPLETED")}
-    assert set(jobs) == {"dataset", "train", "targets", "attack_part", "attack_one_hot", "table"}
+    assert set(jobs) == {
+        *("dataset", "train", "targets", "attack_part", "attack_one_hot", "experiment"),
+        *("table", "figure", "chart", "report"),
+    }
     assert {job["Account"] for job in jobs.values()} == {"wolfe"}
     asked = {name: (job["Partition"], job.get("TresPerJob")) for name, job in jobs.items()}
     assert asked.pop("train") == ("gpu", "gres:gpu:1")
     assert set(asked.values()) == {("normal", None)}
+
+
+def test_a_study_for_gpus_asks_for_one_and_says_where_there_is_none(cluster: Cluster, tmp_path: Path) -> None:
+    weights = str(RESULTS / "models" / "vgg" / "weights.safetensors")
+    with Head(tmp_path, weights, "--retries", "0", "--config", 'limits={"device": "cuda"}') as head:
+        assert head.wait() != 0, head.text
+    (job,) = [job for job in of_this_run(cluster, tmp_path) if job["JobState"] == "FAILED"]
+    assert (job["Partition"], job.get("TresPerJob")) == ("gpu", "gres:gpu:1")
+    log = (tmp_path / RESULTS / "logs" / "train" / "vgg.log").read_text()
+    assert "device is cuda, but torch finds no CUDA device here" in log
+    assert "Traceback" not in log
 
 
 def without_times(table: Path) -> pd.DataFrame:

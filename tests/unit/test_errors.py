@@ -1,5 +1,7 @@
 """What a user is told when something is wrong."""
 
+import math
+
 import pytest
 import torch
 
@@ -71,6 +73,9 @@ def test_missing_context_is_named():
         (lambda: JMA(step_size="abc"), "JMA: step_size must be a finite number, got 'abc'"),
         (lambda: JMA(step_size=float("nan")), "step_size must be a finite number, got nan"),
         (lambda: JMA(max_iterations=0), "max_iterations must be > 0"),
+        (lambda: CarliniWagner(initial_constant=1e308), "CarliniWagner: initial_constant must be at most 2.53, got 1e"),
+        (lambda: JMA(max_iterations=10**400), "max_iterations must be at most"),
+        (lambda: JMA(margin=math.inf), "margin must be a finite number, got inf"),
         (lambda: JMA(margin=-0.1), "margin must be a number >= 0"),
         (lambda: JMA(search="none"), "search must be one of paper, inert"),
         (lambda: JMA(keep="all"), "keep must be one of adversarial, highest_psnr"),

@@ -20,6 +20,8 @@ from wolfe.label_graph import LabelGraph
 
 # Differences this small come from resampling or from a trip through another number type, not from another range.
 _RANGE_NOISE = 1e-4
+# The largest number of a study: beyond it whole numbers have gaps.
+_LARGEST = 2**53
 
 
 class Status(StrEnum):
@@ -269,29 +271,37 @@ def _further(progress: Callable[[int, int], None] | None, begin: int, images: in
 
 
 def require_positive(attack: Any, *names: str) -> None:
-    """Checks that parameters are above 0.
+    """Checks that parameters are above 0 and at most 2^53.
 
     Raises:
         ValueError: naming the attack, the parameter and its value.
     """
     for name in names:
-        value = getattr(attack, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"{type(attack).__name__}: {name} must be a finite number, got {value!r}")
+        value = _number(attack, name)
         if not value > 0:
             raise ValueError(f"{type(attack).__name__}: {name} must be > 0, got {value!r}")
 
 
 def require_at_least_zero(attack: Any, *names: str) -> None:
-    """Checks that parameters are 0 or above.
+    """Checks that parameters are 0 or above and at most 2^53.
 
     Raises:
         ValueError: naming the attack, the parameter and its value.
     """
     for name in names:
-        value = getattr(attack, name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        value = _number(attack, name)
+        if value < 0:
             raise ValueError(f"{type(attack).__name__}: {name} must be a number >= 0, got {value!r}")
+
+
+def _number(attack: Any, name: str) -> float:
+    value = getattr(attack, name)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or (isinstance(value, float) and not math.isfinite(value)):
+        raise ValueError(f"{type(attack).__name__}: {name} must be a finite number, got {value!r}")
+    if value > _LARGEST:
+        raise ValueError(f"{type(attack).__name__}: {name} must be at most 2^53, got {value!r}")
+    return value
 
 
 def require_choice(attack: Any, name: str, *allowed: str) -> None:
