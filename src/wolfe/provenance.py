@@ -135,8 +135,8 @@ def entry_checksum(entry: Mapping[str, Any]) -> str:
 
 
 def is_signed(run: Mapping[str, Any]) -> bool:
-    """Whether a run file is as it was written; those of earlier versions name no stage and hold no checksum."""
-    return run.get("sha256") == content_checksum(dict(run)) or not {"sha256", "stage"} & run.keys()
+    """Whether a run file is as it was written; one without a checksum is not, nobody can tell."""
+    return run.get("sha256") == content_checksum(dict(run))
 
 
 def checksums(files: Iterable[Path]) -> dict[str, str]:

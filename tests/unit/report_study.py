@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import save_file
 
-from wolfe.files import sha256, write_json
+from wolfe.files import sha256
 from wolfe.metrics import distortion
+
+from ..conftest import rewrite_run
 
 CLASSES = [str(digit) for digit in range(10)]
 LABELS = [f"{colour} {digit}" for colour in ("magenta", "green") for digit in range(10)]
@@ -128,7 +130,7 @@ def write_run(folder: Path, **more: Any) -> None:
     """Writes the run.json that belongs to the files of a row."""
     names = [path.name for path in sorted(folder.iterdir()) if path.suffix in (".parquet", ".safetensors")]
     run = {"device": "CPU (x86_64, 2 threads)", "threads": 2, "versions": VERSIONS, "seconds": 12.5, "batch_size": 32}
-    write_json(folder / "run.json", run | {"outputs": {name: sha256(folder / name) for name in names}} | more)
+    rewrite_run(folder, run | {"outputs": {name: sha256(folder / name) for name in names}} | more)
 
 
 def write_trace(folder: Path, ranks: dict[str, list[int]], ratios: dict[str, list[float]] | None = None) -> None:

@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wolfe.detection_lines import half_and_half
-from wolfe.files import sha256, write_json
+from wolfe.files import sha256
 from wolfe.report import detection_figure, detection_matrix, detection_pooled, detection_single
 from wolfe.report.derived import read_derived, write_derived
 from wolfe.report.detection import accuracy, auc, auc_interval, read_detection
 from wolfe.report.summary import wilson_interval
+
+from ..conftest import rewrite_run
 
 LEARNT = [{"label": "CE", "slug": "ce"}, {"label": "Logit", "slug": "logit"}]
 RIVAL = [{"label": "JMA", "slug": "jma"}]
@@ -68,7 +70,7 @@ def results(tmp_path):
     records.to_parquet(folder / "records.parquet", index=False)
     trainings().to_parquet(folder / "detectors.parquet", index=False)
     sums = {name: sha256(folder / name) for name in ("records.parquet", "detectors.parquet")}
-    write_json(folder / "run.json", {"outputs": sums})
+    rewrite_run(folder, {"outputs": sums})
     return tmp_path
 
 
@@ -294,7 +296,7 @@ def test_missing_and_damaged_files_are_named(spec, results, experiment):
     (folder / "records.parquet").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"records\.parquet is damaged"):
         read_detection(results, experiment)
-    write_json(folder / "run.json", {"outputs": {}})
+    rewrite_run(folder, {"outputs": {}})
     with pytest.raises(ValueError, match=r"holds no checksum of records\.parquet"):
         read_detection(results, experiment)
     (folder / "run.json").unlink()

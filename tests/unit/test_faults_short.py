@@ -63,6 +63,9 @@ def test_a_run_file_that_was_changed_is_refused(tmp_path):
     file.write_text(file.read_text().replace("CPU", "GPU"))
     with pytest.raises(ValueError, match=r"run.json is damaged .* run this attack row again"):
         verified_run(tmp_path, ["records.parquet"], "run this attack row")
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"run.json is damaged .* run this attack row again"):
+        verified_run(tmp_path, ["records.parquet"], "run this attack row")
 
 
 @pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 2), (errno.EROFS, 2), (errno.ECHILD, 1)])

@@ -49,6 +49,8 @@ from wolfe.report.single import _read as draw_read
 from wolfe.study.document import read_document
 from wolfe.verification.tables import timeless
 
+from ..conftest import rewrite_run
+
 
 def png(width: int, height: int, pixels: bytes = b"") -> bytes:
     """A grey picture whose header says what it likes."""
@@ -260,7 +262,7 @@ def test_a_trace_does_not_become_the_square_of_its_lines(tmp_path: Path) -> None
         "value": [0.5] * 1000,
     }
     pd.DataFrame(lines).to_parquet(tmp_path / "trace.parquet")
-    write_json(tmp_path / "run.json", {"outputs": {"trace.parquet": sha256(tmp_path / "trace.parquet")}})
+    rewrite_run(tmp_path, {"outputs": {"trace.parquet": sha256(tmp_path / "trace.parquet")}})
     with pytest.raises(ValueError, match="more than 100 quantities"):
         read_trace(tmp_path)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
 
-from wolfe.files import sha256, write_json
+from wolfe.files import sha256
 from wolfe.report import losses_claims
 from wolfe.report.derived import read_derived, write_derived
 from wolfe.report.losses_detection_statements import detection_statements, labels_of
@@ -28,6 +28,7 @@ from wolfe.report.losses_intervals import (
 )
 from wolfe.report.losses_runs import LOSSES, SETTINGS
 
+from ..conftest import rewrite_run
 from .test_losses import STEPS, part_of, row, way, write_way
 from .test_transfer_report import verdict as transfer_verdict
 from .test_transfer_report import write_verdicts
@@ -197,7 +198,7 @@ def detection(results):
     pd.DataFrame(lines).to_parquet(folder / "records.parquet", index=False)
     pd.DataFrame({"detector": DETECTORS}).to_parquet(folder / "detectors.parquet", index=False)
     names = ("records.parquet", "detectors.parquet")
-    write_json(folder / "run.json", {"outputs": {name: sha256(folder / name) for name in names}})
+    rewrite_run(folder, {"outputs": {name: sha256(folder / name) for name in names}})
     return results
 
 

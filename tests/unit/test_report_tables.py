@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from wolfe.report.published import published_columns
 from wolfe.report.records import read_row, read_rows
 from wolfe.report.summary import summarise, summarise_records, wilson_interval
 from wolfe.report.tables import read_table, write_table
+
+from ..conftest import rewrite_run
 
 PUBLISHED = Path(__file__).parents[2] / "config" / "published"
 
@@ -265,7 +266,7 @@ def test_missing_runs_and_checksums_are_named(one_hot, tmp_path):
     _, attacks = one_hot
     with pytest.raises(FileNotFoundError, match=r"never-run/run.json is missing"):
         read_row(attacks / "never-run")
-    (attacks / "lots" / "run.json").write_text(json.dumps({"outputs": {}}))
+    rewrite_run(attacks / "lots", {"outputs": {}})
     with pytest.raises(ValueError, match=r"lots/run.json holds no checksum of records.parquet"):
         read_row(attacks / "lots")
     with pytest.raises(ValueError, match="'empty' has no rows"):

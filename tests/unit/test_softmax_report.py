@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from wolfe.files import sha256, write_json
+from wolfe.files import sha256
 from wolfe.report import softmax_predictors as predictors
 from wolfe.report.concordance import drawn, interval, over_all_steps, within_steps
 from wolfe.report.derived import read_derived, write_derived
@@ -197,7 +197,7 @@ def results(tmp_path):
     run = {"attacks": attacks, "class_names": ["fox", "radio", "apple", "cup"]}
     run |= {"shown": {"images": ["test-00000", "test-00001"], "steps": steps}}
     outputs = {name: sha256(folder / name) for name in ("records.parquet", "pictures.safetensors")}
-    write_json(folder / "run.json", run | {"outputs": outputs})
+    rewrite_run(folder, run | {"outputs": outputs})
     return tmp_path
 
 

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from wolfe.cli import app
-from wolfe.files import sha256, write_json
+from wolfe.files import sha256
 from wolfe.report import transfer
 from wolfe.report.articles import figure_article, table_article
 from wolfe.report.derived import read_derived
@@ -16,6 +16,7 @@ from wolfe.report.transfer_map import draw_transfer, read_transfer_table, transf
 from wolfe.study import Study, StudyError, rows_needed, rule_graph, transfer_runs
 from wolfe.study.document import ROOT
 
+from ..conftest import rewrite_run
 from .test_study import small_study
 
 JMA, LOTS = {"attack": "jma", "slugs": ["jma", "jma-2"]}, {"attack": "lots", "slugs": ["lots"]}
@@ -36,7 +37,7 @@ def verdict(image, source="one", other="code", slug="jma", **more: object):
 def write_verdicts(folder, lines):
     folder.mkdir(parents=True)
     pd.DataFrame(lines).to_parquet(folder / "records.parquet", index=False)
-    write_json(folder / "run.json", {"outputs": {"records.parquet": sha256(folder / "records.parquet")}})
+    rewrite_run(folder, {"outputs": {"records.parquet": sha256(folder / "records.parquet")}})
 
 
 @pytest.fixture

@@ -156,6 +156,14 @@ def test_a_run_file_that_was_edited_is_named(results: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["tables/one.run.json", "models/net/run.json", "store/0123/classifier/run.json"])
+@pytest.mark.parametrize("gone", [{"sha256"}, {"sha256", "stage"}])
+def test_a_run_file_without_a_checksum_is_named(results: Path, name: str, gone: set[str]) -> None:
+    content = read_json(results / name)
+    write_json(results / name, {key: value for key, value in content.items() if key not in gone})
+    assert [line.split(" (")[0] for line in verify(results).wrong if name in line][:1] == [f"damaged: {name}"]
+
+
 @pytest.mark.parametrize("name", ["../../../../secret", "/etc/hostname", "../one.csv"])
 def test_run_files_cannot_name_outputs_elsewhere(results: Path, name: str) -> None:
     run = read_json(results / "tables" / "one.run.json")
@@ -178,6 +186,46 @@ def test_pieces_of_the_store_must_be_whole(results: Path) -> None:
             "missing: store/0123/classifier/weights.safetensors",
         ]
     )
+
+
+def first_shard(results: Path) -> Path:
+    (manifest,) = results.glob("store/*/shard-0000/manifest.json")
+    return manifest.parent
+
+
+def test_lists_of_the_store_that_do_not_tell_of_a_file_are_named(results: Path) -> None:
+    shard = first_shard(results)
+    name, remedy = shard.relative_to(results), "delete its folder: the piece of work is made again when it is needed"
+    sums = read_json(shard / "manifest.json")
+    (shard / "trace.parquet").write_text("kept too")
+    assert verify(results).wrong == [f"unknown: {name}/trace.parquet (its piece of work does not tell of it; {remedy})"]
+    write_json(shard / "manifest.json", sums | {"trace.parquet": sha256(shard / "trace.parquet")})
+    assert verify(results).wrong == []
+    for empty in ({}, None):
+        write_json(shard / "manifest.json", empty)
+        assert [line.split(" (")[0] for line in verify(results).wrong] == [f"damaged: {name}/manifest.json"]
+    (shard / "manifest.json").unlink()
+    assert [line.split(" (")[0] for line in verify(results).wrong] == [f"damaged: {name}/manifest.json"]
+
+
+def test_only_pieces_of_work_lie_in_the_store_and_any_may_be_deleted(results: Path) -> None:
+    store = results / "store"
+    (store / "notes.txt").write_text("mine")
+    (store / "0123" / "notes.txt").write_text("mine")
+    (store / "0123" / "classifier" / "notes.txt").write_text("mine")
+    (store / "4567" / "checkpoints").mkdir(parents=True)
+    (store / "4567" / "checkpoints" / "epoch-0001.safetensors").write_text("unfinished")
+    assert [line.split(" (")[0] for line in verify(results).wrong] == [
+        "unknown: store/0123/classifier/notes.txt",
+        "unknown: store/0123/notes.txt",
+        "unknown: store/notes.txt",
+    ]
+    (store / "notes.txt").unlink()
+    shutil.rmtree(store / "0123")
+    shutil.rmtree(first_shard(results))
+    assert verify(results).wrong == []
+    shutil.rmtree(store)
+    assert verify(results) == Findings(runs=7, files=8)
 
 
 def test_a_study_that_says_something_else_now_makes_its_results_stale(results: Path) -> None:
@@ -216,14 +264,57 @@ def test_modules_of_a_stranger_are_not_looked_at(results: Path) -> None:
         assert verify(results).differing == []
 
 
-def test_results_of_earlier_versions_and_parts_of_a_study_are_remarked_on(results: Path) -> None:
-    change(results / "models" / "net" / "run.json", {"outputs": {"weights.safetensors": sha256(results / WEIGHTS)}})
-    (results / "study.json").unlink()
+def test_a_part_of_a_study_is_remarked_on(results: Path) -> None:
+    for name in ("study.json", "report.html", "report.run.json"):
+        (results / name).unlink()
     found = verify(results)
     assert found.wrong == []
-    assert found.remarks == [
-        "run files of an earlier version, which do not say what was read: 1",
-        "study.json is not there (a full run writes it): what is wanted is not known",
+    assert found.remarks == ["study.json is not there (a full run writes it): what is wanted is not known"]
+
+
+def test_a_study_that_made_a_report_must_be_there(results: Path) -> None:
+    run = read_json(results / "report.run.json")
+    change(results / "report.run.json", run | {"study": read_json(results / "study.json")["sha256"]})
+    assert verify(results).wrong == []
+    (results / "study.json").unlink()
+    found = verify(results)
+    why = "report.run.json says that a study made it: make the report again"
+    assert (found.wrong, found.remarks) == ([f"missing: study.json ({why})"], [])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"models": [MODEL]},
+        {"models": {"net": 3}},
+        {"datasets": None},
+        {"tables": {"one": TABLE}},
+        {"tables": ["one"]},
+        {"tables": [{"title": "of no name"}]},
+        {"figures": [{"name": 3}]},
+        {"figures": [{"name": "../picture"}]},
+        {"models": {"/etc": MODEL}},
+    ],
+)
+def test_a_study_that_is_none_is_damaged(results: Path, more: dict) -> None:
+    """Though its checksum is right."""
+    told = {key: value for key, value in read_json(results / "study.json").items() if key != "sha256"} | more
+    write_json(results / "study.json", told | {"sha256": content_checksum(told)})
+    assert verify(results).wrong == [
+        "damaged: study.json (not the file that was written: delete it and make the report again)"
+    ]
+
+
+def test_what_lies_beside_the_results_is_named(results: Path) -> None:
+    (results / "notes.txt").write_text("mine")
+    (results / "more").mkdir()
+    (results / ".snakemake_timestamp").touch()
+    for name in ("logs", "benchmarks", "parts"):
+        (results / name).mkdir()
+    (results / "rulegraph.dot").touch()
+    assert verify(results).wrong == [
+        "unknown: more (no stage writes it there: move it elsewhere)",
+        "unknown: notes.txt (no stage writes it there: move it elsewhere)",
     ]
 
 
@@ -300,16 +391,91 @@ def test_tables_of_two_runs_are_equal_but_for_times(
     assert differing_tables(first, second) == ([] if equal else ["differs: tables/one.csv"])
 
 
+CSV = 'label,measured,asr,seconds_mean\n"a, b",length,0.50,1.5\nc,"time of a step, M-logit",1.0,2.5\n'
+MARKDOWN = """Caption, of 3 images.
+
+| Attack   |   Ours: ASR |   Ours: s/image |   all images, s |
+|:---------|------------:|----------------:|----------------:|
+| a \\| b   |        0.50 |             1.5 |              12 |
+
+## What this table says
+
+- Of 28 claims, in 2 figures, 1 holds and 1 does not.
+- a reaches 0.50; seconds per image: 1.5.
+- b is as good.
+"""
+LATEX = """\\caption{Of 3 images}
+ & \\multicolumn{3}{c}{Ours} \\\\
+Attack & ASR & s/image & a gradient, ms \\\\
+\\midrule
+C\\&W & 0.50 & 1.5 & 0.7 \\\\
+b & 0.60 & 2.5 & 0.8 \\\\
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "equal"),
+    [
+        ("one.csv", "1.5", "9", True),
+        ("one.csv", "2.5", "9", True),
+        ("one.csv", "1.0", "9", True),
+        ("one.csv", "0.50", "0.5", False),
+        ("one.csv", '"a, b"', '"a,  b"', False),
+        ("one.csv", "length", '"length"', False),
+        ("one.csv", "length", "length ", False),
+        ("one.csv", "length,0.50", "length,,0.50", False),
+        ("one.csv", "\n", "\r\n", False),
+        ("one.csv", "2.5\n", "2.5\n\n", False),
+        ("one.csv", "seconds_mean", "seconds_median", False),
+        ("one.md", "1.5 |", "12.75 |", True),
+        ("one.md", "----------------:|\n", "---------------:|\n", True),
+        ("one.md", "12 |", "9 |", True),
+        ("one.md", "image: 1.5", "image: 7", True),
+        ("one.md", "reaches 0.50", "reaches 0.51", False),
+        ("one.md", "1 holds and 1 does not", "2 hold", True),
+        ("one.md", "0.50 |", "0.51 |", False),
+        ("one.md", "-:|\n", "--|\n", False),
+        ("one.md", "as good", "better", False),
+        ("one.md", "3 images", "4 images", False),
+        ("one.tex", "1.5", "12.75", True),
+        ("one.tex", "0.7", "12.75", True),
+        ("one.tex", "0.60", "0.61", False),
+        ("one.tex", "W &", "W &  &", False),
+        ("one.tex", "3 images", "4 images", False),
+        ("one.tex", "s/image", "s", False),
+    ],
+)
+def test_files_of_a_table_are_equal_but_for_times(tmp_path: Path, name: str, old: str, new: str, equal: bool) -> None:
+    results = [tmp_path / place / "tables" for place in "ab"]
+    for folder in results:
+        folder.mkdir(parents=True)
+        for suffix, text in ((".csv", CSV), (".md", MARKDOWN), (".tex", LATEX)):
+            (folder / f"one{suffix}").write_bytes(text.encode())
+    first, second = (folder.parent for folder in results)
+    assert differing_tables(first, second) == []
+    whole = (results[1] / name).read_bytes()
+    changed = whole.replace(old.encode(), new.encode(), 1)
+    assert changed != whole
+    (results[1] / name).write_bytes(changed)
+    # Equal numbers leave readers of the table nothing to differ in.
+    assert differing_tables(first, second) == ([] if equal and name == "one.csv" else [f"differs: tables/{name}"])
+    (results[1] / "one.csv").write_bytes((results[1] / "one.csv").read_bytes().replace(b"1.5", b"1.75"))
+    assert differing_tables(first, second) == ([] if equal else [f"differs: tables/{name}"])
+
+
 def test_tables_that_only_one_run_has_are_named(tmp_path: Path) -> None:
     first, second = tables(tmp_path / "a", value=[1]), tables(tmp_path / "b", value=[1])
     (first / "tables" / "two.csv").write_text("value\n1\n")
     assert differing_tables(first, second) == [f"missing: tables/two.csv (only {first} has it)"]
     assert differing_tables(second, first) == [f"missing: tables/two.csv (only {first} has it)"]
+    (second / "tables" / "one.md").write_text("# One")
+    assert f"missing: tables/one.md (only {second} has it)" in differing_tables(first, second)
     with pytest.raises(ValueError, match="nothing holds no tables to compare"):
         differing_tables(first, tmp_path / "nothing")
-    (first / "tables" / "one.csv").write_text("")
-    with pytest.raises(ValueError, match=r"one\.csv is no readable table"):
-        differing_tables(first, second)
+    for content in (b"", b"\xff"):
+        (first / "tables" / "one.csv").write_bytes(content)
+        with pytest.raises(ValueError, match=r"one\.csv is no readable table"):
+            differing_tables(first, second)
 
 
 def test_the_command_compares_with_another_run(results: Path, tmp_path: Path) -> None:

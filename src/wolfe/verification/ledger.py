@@ -13,6 +13,8 @@ from wolfe.provenance import RUN
 
 STAGES = ("data", "models", "targets", "attacks", "transfer", "experiments", "geometry", "tables", "figures")
 """The folders of a study that hold what stages write; the report lies beside them."""
+_BESIDE = ("store", "parts", "logs", "benchmarks", "study.json", "rulegraph.dot")
+"""What else the workflow leaves in a study's folder."""
 _CHECKSUM = re.compile(r"[0-9a-f]{64}")
 
 
@@ -75,6 +77,12 @@ class Ledger:
                 if path.is_file() and not any(part.startswith(".") for part in path.relative_to(self.results).parts):
                     yield path
         yield from sorted(self.results.glob("report.*"))
+
+    def strangers(self) -> Iterator[Path]:
+        """What lies at the top of the study's folder and is none of a study's files and folders, hidden ones aside."""
+        for path in sorted(self.results.iterdir()):
+            if path.name not in (*STAGES, *_BESIDE) and not path.name.startswith((".", "report.")):
+                yield path
 
 
 def is_run_file(path: Path) -> bool:

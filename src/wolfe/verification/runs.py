@@ -32,9 +32,8 @@ def check_runs(ledger: Ledger) -> dict[Path, dict[str, Any]]:
         if file not in named and not is_run_file(file):
             ledger.wrong("unknown", file, "no run file tells of it: run its stage again")
     ledger.found.runs = len(runs)
-    earlier = sum("stage" not in run for run in runs.values())
-    if earlier:
-        ledger.found.remarks.append(f"run files of an earlier version, which do not say what was read: {earlier}")
+    for path in ledger.strangers():
+        ledger.wrong("unknown", path, "no stage writes it there: move it elsewhere")
     return runs
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from wolfe.files import content_checksum
 from wolfe.provenance import RUN, beside, entry_checksum
 from wolfe.verification.ledger import Ledger, counted, read_map
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 def check_study(ledger: Ledger, runs: Mapping[Path, Mapping[str, Any]]) -> None:
@@ -20,10 +23,10 @@ def check_study(ledger: Ledger, runs: Mapping[Path, Mapping[str, Any]]) -> None:
     """
     file = ledger.results / "study.json"
     if not file.is_file():
-        ledger.found.remarks.append("study.json is not there (a full run writes it): what is wanted is not known")
+        _check_it_was_never_there(ledger, file, runs)
         return
     study = read_map(file) or {}
-    if study.get("sha256") != content_checksum(study):
+    if study.get("sha256") != content_checksum(study) or not _is_study(study):
         ledger.wrong("damaged", file, "not the file that was written: delete it and make the report again")
         return
     for run, entry in _wanted(ledger.results, study):
@@ -34,6 +37,25 @@ def check_study(ledger: Ledger, runs: Mapping[Path, Mapping[str, Any]]) -> None:
     others = sum(run.get("study", study["sha256"]) != study["sha256"] for run in runs.values())
     if others:
         ledger.found.differing.append(f"study: {counted(others)} of {len(runs)} when the study was another")
+
+
+def _check_it_was_never_there(ledger: Ledger, file: Path, runs: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Where only some of a study's tables were asked for it was never written; its report is made from it."""
+    if "study" in runs.get(beside(ledger.results / "report"), {}):
+        ledger.wrong("missing", file, "report.run.json says that a study made it: make the report again")
+    else:
+        ledger.found.remarks.append("study.json is not there (a full run writes it): what is wanted is not known")
+
+
+def _is_study(study: Mapping[str, Any]) -> bool:
+    """Whether everything that is looked at is there, under names that lead nowhere else."""
+    maps: list[Any] = [study.get(kind) for kind in ("datasets", "models")]
+    lists: list[Any] = [study.get(kind) for kind in ("tables", "figures")]
+    if not all(isinstance(part, dict) for part in maps) or not all(isinstance(part, list) for part in lists):
+        return False
+    named = [item for part in maps for item in part.items()]
+    named += [(entry.get("name") if isinstance(entry, dict) else None, entry) for part in lists for entry in part]
+    return all(isinstance(name, str) and _NAME.fullmatch(name) and isinstance(entry, dict) for name, entry in named)
 
 
 def _wanted(results: Path, study: Mapping[str, Any]) -> Iterator[tuple[Path, str | None]]:
