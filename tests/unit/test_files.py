@@ -128,6 +128,28 @@ def test_store_makes_once_and_mends_damage(tmp_path):
     assert not stale.exists()
 
 
+def test_store_makes_again_what_its_list_does_not_tell_of(tmp_path):
+    def make(folder):
+        (folder / "result").write_text("42")
+        (folder / "trace").write_text("4")
+
+    def changed():
+        (piece / "trace").write_text("5")
+        sums = read_json(piece / "manifest.json")
+        write_json(piece / "manifest.json", {name: sums[name] for name in sums if name != "trace"})
+
+    store, key = Store(tmp_path), Store.key(a=1)
+    piece, _ = store.piece(key, "shard", make)
+    empty, more = (lambda: write_json(piece / "manifest.json", {})), (lambda: (piece / "more").touch())
+    for damage in (changed, empty, more, (piece / "manifest.json").unlink):
+        damage()
+        assert store.piece(key, "shard", make) == (piece, True)
+        assert (piece / "trace").read_text() == "4"
+        assert store.piece(key, "shard", make) == (piece, False)
+    (piece / ".DS_Store").touch()
+    assert store.piece(key, "shard", make) == (piece, False)
+
+
 def test_store_keeps_nothing_of_a_failed_piece(tmp_path):
     def fail(folder):
         (folder / "half").touch()

@@ -59,10 +59,12 @@ class Store:
 
     @staticmethod
     def _whole(folder: Path) -> bool:
-        """Whether a piece is there and its files are those that were written."""
+        """Whether a piece is there and its files are those that were written, no fewer and no others."""
         try:
-            for name, expected in read_json(folder / _MANIFEST).items():
+            sums = read_json(folder / _MANIFEST)
+            for name, expected in sums.items():
                 checked(folder / name, expected)
+            there = {file.name for file in folder.iterdir() if not file.name.startswith(".")}
         except (AttributeError, FileNotFoundError, TypeError, ValueError):
             return False
-        return True
+        return bool(sums) and there == {*sums, _MANIFEST}
