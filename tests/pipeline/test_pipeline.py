@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -177,6 +178,8 @@ def _run_commands(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1", "MPLBACKEND": "agg"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        monkeypatch.delenv(name)  # the children end without saying what they have covered
     plan = snakemake(folder, "--dry-run", "--printshellcmds")
     commands = [shlex.split(line) for line in plan.text.splitlines() if "python -m wolfe --log" in line]
     assert commands, plan.text
