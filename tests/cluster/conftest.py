@@ -19,7 +19,7 @@ RESULTS = Path("results") / "small"
 # One of the two jobs that the study's images are divided among.
 PART = str(RESULTS / "parts" / "one_hot" / "1_of_2.json")
 # A head that waits for what never comes fails its test; it does not hang the suite.
-PATIENCE = 240
+PATIENCE = 600
 
 
 def command(folder: Path, *arguments: str) -> list[str]:

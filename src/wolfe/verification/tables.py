@@ -86,7 +86,9 @@ def _timeless_csv(text: str) -> list[list[str]]:
     times = {place for place, name in enumerate(header) if "seconds" in name}
     claims = header.index("measured") if "measured" in header else len(header)
     told = [line for line in lines if not any(cell.startswith(_TIMED_CLAIM) for cell in line[claims:][:1])]
-    return [header, *(["" if place in times else cell for place, cell in enumerate(line)] for line in told)]
+    # The reader says nothing of quotes and of how lines end.
+    marks = [re.sub(r'[^"\r\n]', "", text)]
+    return [marks, header, *(["" if place in times else cell for place, cell in enumerate(line)] for line in told)]
 
 
 def _timeless_lines(text: str, cells: re.Pattern[str]) -> Iterator[list[str]]:
