@@ -161,8 +161,10 @@ def check_written(path: Path) -> None:
         if path.is_file() and file.is_file():
             run = read_json(file)
             outputs = run.get("outputs") if isinstance(run, dict) else None
-            if not isinstance(outputs, dict):
-                raise ValueError(f"{file} is no run file: delete it and {path.name}, and run again")
+            if not isinstance(outputs, dict) or not is_signed(run):
+                raise ValueError(
+                    f"{file} is not the run file that was written: delete it and {path.name}, and run again"
+                )
             if path.name in outputs:
                 checked(path, outputs[path.name])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import runpy
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import Result
+from safetensors import SafetensorError
 from typer.testing import CliRunner
 
 from wolfe.cli import app
@@ -240,11 +242,15 @@ def test_errors_of_the_program_itself_are_not_hidden(tmp_path: Path, monkeypatch
     ("command", "spec", "message"),
     [
         ("table", {"kind": ["x"], "rows": 5}, "kind must be a text, not ['x']"),
-        ("table", {"kind": "attacks", "rows": 5}, "rows must be a list, not 5"),
+        ("table", {"kind": "attacks", "rows": 5}, "rows must be a list of maps or names, not 5"),
         ("table", {"kind": "losses", "parts": [5]}, "parts must be a list of maps, not [5]"),
         ("table", {"part": {"table": {"images": -3}}}, "images must be a whole number from 1 on, not -3"),
         ("table", {"part": {"table": {"images": True}}}, "images must be a whole number from 1 on, not True"),
         ("table", {"rows": [{"parameters": []}]}, "parameters must be a map, not []"),
+        ("table", {"rows": [None]}, "rows must be a list of maps or names, not [None]"),
+        ("table", {"rule": {"rule": {}}}, "rule must be a text, or a map with a rule that is one, not {'rule': {}}"),
+        ("table", {"slug": None}, "slug must be a text, not None"),
+        ("table", {"train": 10**12}, "train must be at most 10000000, not 1000000000000"),
     ],
 )
 def test_an_entry_that_holds_something_else_is_named(command: str, spec: dict, message: str) -> None:
@@ -270,9 +276,29 @@ def test_a_log_that_cannot_be_written_is_one_line(tmp_path: Path, place: str) ->
     assert result.stderr.startswith(f"Error: --log: no file can be written at {tmp_path / place} (")
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("more")])
+def test_a_log_that_is_a_pipe_waits_for_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "--log: " in call("--log", tmp_path / "pipe", "validate", EMBEDDED).stderr
+    assert call("--log", os.devnull, "list", "targets").exit_code == 0
+
+
+def test_a_full_disk_is_one_line_whoever_met_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    monkeypatch.setattr("wolfe.cli.terminal.load_study", Called(error=error))
+    result = call("validate", EMBEDDED)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "No space left on device" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
 def test_memory_that_is_used_up_is_one_line(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    error.__cause__ = MemoryError("one at a time does not fit")
     monkeypatch.setattr("wolfe.cli.terminal.load_study", Called(error=error))
     result = call("validate", EMBEDDED)
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)

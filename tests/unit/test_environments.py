@@ -84,6 +84,10 @@ def test_environments_hold_what_their_stages_import() -> None:
         assert imported <= set(SCRIPT["PACKAGES"][kind]), command
 
 
+def test_there_is_a_file_for_each_kind_and_no_other() -> None:
+    assert {file.name for file in (ROOT / "envs").iterdir()} == {f"{kind}.yaml" for kind in SCRIPT["PACKAGES"]}
+
+
 def test_the_files_are_what_the_script_writes(capsys: pytest.CaptureFixture[str]) -> None:
     assert SCRIPT["main"](check=True) == 0, capsys.readouterr().err
 

@@ -15,6 +15,8 @@ from wolfe.files import content_checksum, read_json, sha256, write_json
 from wolfe.fingerprint import code_fingerprint
 from wolfe.provenance import STUDY_VARIABLE, begin_run, beside, check_written, checksums, command, entry_checksum
 
+from ..conftest import rewrite_run
+
 MODULES = ("wolfe.names",)
 
 
@@ -132,12 +134,15 @@ def test_a_file_that_is_not_what_its_run_file_says_is_refused(work: Path) -> Non
     with pytest.raises(ValueError, match=r"t\.csv is damaged"):
         check_written(out)
     write_json(beside(out), [1])
-    with pytest.raises(ValueError, match=r"t\.run\.json is no run file"):
+    with pytest.raises(ValueError, match=r"t\.run\.json is not the run file that was written"):
         check_written(out)
     beside(out).unlink()
     check_written(out)
-    write_json(Path("run.json"), {"outputs": {"t.csv": "0" * 64}})
+    rewrite_run(Path(), {"outputs": {"t.csv": "0" * 64}})
     with pytest.raises(ValueError, match=r"t\.csv is damaged"):
+        check_written(out)
+    write_json(Path("run.json"), {"outputs": {"t.csv": sha256(out)}})
+    with pytest.raises(ValueError, match=r"run\.json is not the run file that was written"):
         check_written(out)
 
 

@@ -198,23 +198,56 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(data, tmp_path, mon
     assert not list((tmp_path / "store_b").rglob("last.ckpt")), "checkpoints of a finished training are removed"
 
 
-def _flipped(content: bytes) -> bytes:
+def _cut_off(file):
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def _flip(file):
+    """Torch reads it without a word."""
+    content = file.read_bytes()
     middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    file.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+
+
+def _replace(file):
+    file.unlink()
+    file.mkdir()
+
+
+def _without_a_part(file):
+    content = torch.load(file, weights_only=True)
+    torch.save({name: value for name, value in content.items() if name != "state_dict"}, file)
+
+
+def _of_another_network(file):
+    content = torch.load(file, weights_only=True)
+    content["state_dict"].popitem()
+    torch.save(content, file)
 
 
 @pytest.mark.parametrize("name", ["last.ckpt", "best.ckpt"])
-@pytest.mark.parametrize("damage", [lambda content: content[:1000], _flipped])
+@pytest.mark.parametrize("damage", [_cut_off, _flip, _replace, _without_a_part, _of_another_network])
 def test_a_damaged_checkpoint_starts_over(data, tmp_path, monkeypatch, name, damage):
-    """Cut off while it was written, or with a bit of a tensor flipped, which torch reads without a word."""
     arguments = ("one", ONE_HOT, data / "single", tmp_path / "out", tmp_path / "store", SEED, "cpu")
     with monkeypatch.context() as patch:
         killed_after(1, patch)
         with pytest.raises(KilledError):
             train_model(*arguments)
     (checkpoint,) = (tmp_path / "store").rglob(name)
-    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    damage(checkpoint)
     with pytest.warns(UserWarning, match=rf"{name} cannot be read .* training starts over"):
+        train_model(*arguments)
+    assert [row["epoch"] for row in rows(tmp_path / "out")] == ["1", "2", "3"]
+
+
+def test_a_best_checkpoint_that_is_gone_starts_over(data, tmp_path, monkeypatch):
+    arguments = ("one", ONE_HOT, data / "single", tmp_path / "out", tmp_path / "store", SEED, "cpu")
+    with monkeypatch.context() as patch:
+        killed_after(1, patch)
+        with pytest.raises(KilledError):
+            train_model(*arguments)
+    next((tmp_path / "store").rglob("best.ckpt")).unlink()
+    with pytest.warns(UserWarning, match=r"best\.ckpt cannot be read .* training starts over"):
         train_model(*arguments)
     assert [row["epoch"] for row in rows(tmp_path / "out")] == ["1", "2", "3"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -472,10 +473,25 @@ def test_tables_that_only_one_run_has_are_named(tmp_path: Path) -> None:
     assert f"missing: tables/one.md (only {second} has it)" in differing_tables(first, second)
     with pytest.raises(ValueError, match="nothing holds no tables to compare"):
         differing_tables(first, tmp_path / "nothing")
-    for content in (b"", b"\xff"):
+    for content in (b"", b"\xff", b"value\n" + 200_000 * b"1" + b"\n"):
         (first / "tables" / "one.csv").write_bytes(content)
-        with pytest.raises(ValueError, match=r"one\.csv is no readable table"):
-            differing_tables(first, second)
+        (line,) = [line for line in differing_tables(first, second) if line.startswith("damaged: tables/one.csv (")]
+        assert "readable" in line or "limit" in line
+
+
+def test_links_pipes_and_what_stands_for_a_folder_are_named(results: Path, tmp_path: Path) -> None:
+    """Nothing behind a link is looked at, and nothing waits for a pipe."""
+    (results / "attacks").rename(tmp_path / "attacks")
+    (results / "attacks").symlink_to(tmp_path / "attacks")
+    shutil.rmtree(results / "store")
+    (results / "store").touch()
+    os.mkfifo(results / "models" / "net" / "pipe")
+    (results / "tables" / "gone.csv").symlink_to("nowhere.csv")
+    (results / "study.json").unlink()
+    (results / "study.json").mkdir()
+    named = {line.split(" (")[0] for line in verify(results).wrong}
+    assert {"unknown: attacks", "unknown: store", "unknown: models/net/pipe", "unknown: tables/gone.csv"} <= named
+    assert "damaged: study.json" in named
 
 
 def test_the_command_compares_with_another_run(results: Path, tmp_path: Path) -> None:

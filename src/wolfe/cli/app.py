@@ -35,6 +35,9 @@ def _options(
 def _open_log(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # It would wait for somebody who reads.
+        if path.is_fifo() and not path.is_symlink():
+            raise ValueError(f"--log: {path} is a pipe: name a file")
         handler = _LogFile(path, mode="w", encoding="utf-8")
     except OSError as error:
         raise ValueError(f"--log: no file can be written at {path} ({error.strerror})") from error

@@ -9,7 +9,7 @@ from typing import Any
 _TEXTS = frozenset(
     [
         *("attack", "architecture", "code", "dataset", "judge", "kind", "label", "loss", "model", "name", "origin"),
-        *("params", "setting", "slug", "source", "title", "trace", "which"),
+        *("params", "setting", "slug", "source", "targets", "title", "trace", "which"),
     ]
 )
 _MAPS = frozenset(
@@ -25,7 +25,12 @@ _LISTS = frozenset(
     ]
 )
 _LISTS_OF_MAPS = frozenset(["detectors", "experiments", "parts", "transfers"])
-_COUNTS = frozenset(["images"])
+_COUNTS = frozenset(["bits", "images"])
+_SIZES = frozenset(["images", "test", "train", "validation"])
+# Where nothing (null) stands for all, for none, or for what the stage chooses.
+_MAY_BE_NOTHING = frozenset(["images", "rows", "trace"])
+_LARGEST_SET = 10_000_000
+"""Images of a data set, as in the schema of studies."""
 
 
 def checked_entry(entry: Any, option: str) -> Any:
@@ -51,11 +56,15 @@ def checked_entry(entry: Any, option: str) -> Any:
 
 
 def _wanted(name: Any, value: Any) -> str | None:
-    """What an entry must hold, where it holds something else; nothing (null) is what stages themselves look after."""
-    if value is None:
+    """What an entry must hold, where it holds something else."""
+    if value is None and name in _MAY_BE_NOTHING:
         return None
     if name in _TEXTS and not isinstance(value, str):
         return "a text"
+    if name == "rule" and not isinstance(value.get("rule") if isinstance(value, Mapping) else value, str):
+        return "a text, or a map with a rule that is one"
+    if name == "rows" and not (isinstance(value, list) and all(isinstance(item, Mapping | str) for item in value)):
+        return "a list of maps or names"
     if name in _MAPS and not isinstance(value, Mapping):
         return "a map"
     if name in _LISTS_OF_MAPS and not (isinstance(value, list) and all(isinstance(item, Mapping) for item in value)):
@@ -64,4 +73,6 @@ def _wanted(name: Any, value: Any) -> str | None:
         return "a list"
     if name in _COUNTS and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         return "a whole number from 1 on"
+    if name in _SIZES and isinstance(value, int) and value > _LARGEST_SET:
+        return f"at most {_LARGEST_SET}"
     return None

@@ -6,6 +6,8 @@ import errno
 import functools
 import logging
 import os
+import re
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,6 +20,8 @@ from wolfe.study.errors import one_line
 
 _log = logging.getLogger("wolfe.cli")
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+# Libraries that are not written in Python (safetensors) have errors of their own, with the system's number in words.
+_IN_WORDS = re.compile(r"\(os error (\d+)\)")
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
@@ -66,10 +70,18 @@ def _explained(error: Exception) -> str | None:
 def _refused(error: BaseException | None) -> str | None:
     """What the machine said in refusing disk or memory; libraries that tidy up after that fail once more."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _OF_DISKS:
+        if (isinstance(error, OSError) and error.errno in _OF_DISKS) or _IN_WORDS.search(str(error)):
             return str(error)
-        # Torch's own class by its name: most commands end without having loaded torch.
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        if _out_of_memory(error):
             return f"memory is used up: {str(error) or type(error).__name__}"
         error = error.__cause__ or error.__context__
     return None
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    # What knows the words of torch loads torch; where nobody has loaded it, it has said nothing.
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from wolfe.linear.memory import out_of_memory
+
+    return out_of_memory(error)

@@ -7,7 +7,7 @@ import shutil
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from wolfe.models.epoch_log import EpochLog
 from wolfe.models.feed import Batches, EpochBatches, OrderedBatches, loader
 from wolfe.models.learner import MONITOR, Learner
 from wolfe.precision import full_precision
+from wolfe.reading.regular import regular_file
 
 # What Lightning warns of and is meant here (batches come decoded from memory, without workers; a training goes on
 # in the folder where it stopped; a job of a cluster trains alone), and a torch deprecation inside Lightning itself.
@@ -31,6 +32,10 @@ _MEANT = (
     r".*isinstance\(treespec, LeafSpec\).*",
     r".*`srun` command is available.*",
 )
+
+# What a checkpoint holds of a training that goes on, and of weights alone.
+_OF_LAST = ("state_dict", "optimizer_states", "lr_schedulers", "callbacks", "loops", "epoch", "global_step")
+_OF_BEST = ("state_dict",)
 
 
 def fit(learner: Learner, train: Batches, validation: Batches, checkpoints: Path, device: str, quiet: bool) -> EpochLog:
@@ -70,7 +75,7 @@ def fit(learner: Learner, train: Batches, validation: Batches, checkpoints: Path
             learner,
             loader(train, batches),
             loader(validation, OrderedBatches(len(validation))),
-            ckpt_path=_resumable(checkpoints),
+            ckpt_path=_resumable(checkpoints, learner),
             weights_only=True,
         )
     _refuse_divergence(best, log, learner.options.learning_rate, checkpoints)
@@ -128,30 +133,36 @@ def _last(checkpoints: Path) -> ModelCheckpoint:
     )
 
 
-def _resumable(checkpoints: Path) -> Path | None:
+def _resumable(checkpoints: Path, learner: Learner) -> Path | None:
     """The last checkpoint, if it and the best one are whole; otherwise both are removed, with a warning."""
     last, best = checkpoints / "last.ckpt", checkpoints / "best.ckpt"
-    if not last.is_file():
+    if not last.exists():
         return None
-    for path in filter(Path.is_file, (last, best)):
-        damage = _damage(path)
+    for path, parts in ((last, _OF_LAST), (best, _OF_BEST)):
+        damage = _damage(path, parts, learner)
         if damage:
             warnings.warn(f"{path} cannot be read ({damage}): training starts over", stacklevel=3)
-            last.unlink()
-            best.unlink(missing_ok=True)
+            shutil.rmtree(checkpoints)
             return None
     return last
 
 
-def _damage(path: Path) -> str:
+def _damage(path: Path, parts: Iterable[str], learner: Learner) -> str:
     """What is wrong with a checkpoint, empty if nothing is; torch does not look at the checksums in its own files."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(regular_file(path)) as archive:
             spoiled = archive.testzip()
-        torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        missing = [part for part in parts if part not in content]
+        weights, own = content["state_dict"], learner.state_dict()
+        fitting = {name: value.shape for name, value in weights.items()} == {name: own[name].shape for name in own}
     except Exception as error:
         return str(error) or type(error).__name__
-    return f"the checksum of {spoiled} in it is wrong" if spoiled else ""
+    if spoiled:
+        return f"the checksum of {spoiled} in it is wrong"
+    if missing:
+        return f"it lacks {missing[0]}"
+    return "" if fitting else "its weights are those of another network"
 
 
 @contextmanager

@@ -73,9 +73,16 @@ class Ledger:
     def files(self) -> Iterator[Path]:
         """All files that stages have left; what is hidden was left by Snakemake or by a run that was killed."""
         for stage in STAGES:
-            for path in sorted((self.results / stage).rglob("*")):
-                if path.is_file() and not any(part.startswith(".") for part in path.relative_to(self.results).parts):
+            top = self.results / stage
+            for path in (top, *sorted(top.rglob("*"))):
+                if any(part.startswith(".") for part in path.relative_to(self.results).parts):
+                    continue
+                if path.is_file():
                     yield path
+                elif path.is_symlink():
+                    self.wrong("unknown", path, "a link to a folder, or to nothing: what it leads to is not looked at")
+                elif path.exists() and not path.is_dir():
+                    self.wrong("unknown", path, "no regular file: delete it")
         yield from sorted(self.results.glob("report.*"))
 
     def strangers(self) -> Iterator[Path]:

@@ -17,7 +17,10 @@ def check_store(ledger: Ledger) -> None:
 
     Checkpoints of a training that goes on later lie beside them. A piece that is gone is no loss.
     """
-    for path in _shown(ledger.results / "store"):
+    store = ledger.results / "store"
+    if store.exists() and not store.is_dir():
+        ledger.wrong("unknown", store, "no folder of finished work: delete it")
+    for path in _shown(store):
         for piece in _shown(path):
             if piece.is_dir() and piece.name != _CHECKPOINTS:
                 _check_piece(ledger, piece)

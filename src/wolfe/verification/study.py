@@ -22,7 +22,7 @@ def check_study(ledger: Ledger, runs: Mapping[Path, Mapping[str, Any]]) -> None:
         runs: the run files that were read.
     """
     file = ledger.results / "study.json"
-    if not file.is_file():
+    if not file.exists() and not file.is_symlink():
         _check_it_was_never_there(ledger, file, runs)
         return
     study = read_map(file) or {}

@@ -30,10 +30,10 @@ def differing_tables(first: Path, second: Path) -> list[str]:
         second: that of the other.
 
     Returns:
-        A line for each file that differs or that only one of them has.
+        A line for each file that differs, cannot be read or is there only once.
 
     Raises:
-        ValueError: there are no tables to compare, or one cannot be read.
+        ValueError: there are no tables to compare.
     """
     ours, theirs = _tables(first), _tables(second)
     if not ours or not theirs:
@@ -42,8 +42,12 @@ def differing_tables(first: Path, second: Path) -> list[str]:
         f"missing: tables/{name} (only {second if name in theirs else first} has it)"
         for name in sorted(ours.keys() ^ theirs.keys())
     ]
-    both = sorted(ours.keys() & theirs.keys())
-    return lines + [f"differs: tables/{name}" for name in both if not _equal(ours[name], theirs[name])]
+    for name in sorted(ours.keys() & theirs.keys()):
+        try:
+            lines += [] if _equal(ours[name], theirs[name]) else [f"differs: tables/{name}"]
+        except (ValueError, csv.Error) as error:
+            lines.append(f"damaged: tables/{name} ({error})")
+    return lines
 
 
 def _tables(results: Path) -> dict[str, Path]:
