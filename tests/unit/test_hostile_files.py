@@ -47,7 +47,7 @@ from wolfe.report.published import read_published
 from wolfe.report.records import read_trace
 from wolfe.report.single import _read as draw_read
 from wolfe.study.document import read_document
-from wolfe.verification.tables import timeless
+from wolfe.verification.tables import _text as text_of_table
 
 from ..conftest import rewrite_run
 
@@ -303,7 +303,7 @@ def test_a_pipe_is_no_file(pipe: Callable[[str], Path]) -> None:
 
 @pytest.mark.parametrize(
     "read",
-    [read_json, read_document, sha256, _tensors, read_published, timeless, opened_table, draw_read,
+    [read_json, read_document, sha256, _tensors, read_published, text_of_table, opened_table, draw_read,
      lambda path: read_csv(path, []), lambda path: read_text(path, 10)],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["it.csv", "it.safetensors"])
