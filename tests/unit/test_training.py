@@ -240,6 +240,27 @@ def test_a_damaged_checkpoint_starts_over(data, tmp_path, monkeypatch, name, dam
     assert [row["epoch"] for row in rows(tmp_path / "out")] == ["1", "2", "3"]
 
 
+@pytest.mark.parametrize("error", [MemoryError("no room"), PermissionError("not now")])
+def test_a_checkpoint_that_cannot_be_looked_at_is_kept(data, tmp_path, monkeypatch, error):
+    arguments = ("one", ONE_HOT, data / "single", tmp_path / "out", tmp_path / "store", SEED, "cpu")
+    with monkeypatch.context() as patch:
+        killed_after(1, patch)
+        with pytest.raises(KilledError):
+            train_model(*arguments)
+
+    def fails(*arguments: object, **options: object):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", fails)
+        with pytest.raises(type(error)):
+            train_model(*arguments)
+    with monkeypatch.context() as patch:
+        started = killed_after(99, patch)
+        train_model(*arguments)
+    assert started == [1, 2]
+
+
 def test_a_best_checkpoint_that_is_gone_starts_over(data, tmp_path, monkeypatch):
     arguments = ("one", ONE_HOT, data / "single", tmp_path / "out", tmp_path / "store", SEED, "cpu")
     with monkeypatch.context() as patch:

@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch.backends import cudnn
 
+from wolfe.linear.memory import out_of_memory
 from wolfe.models.epoch_log import EpochLog
 from wolfe.models.feed import Batches, EpochBatches, OrderedBatches, loader
 from wolfe.models.learner import MONITOR, Learner
@@ -157,6 +158,9 @@ def _damage(path: Path, parts: Iterable[str], learner: Learner) -> str:
         weights, own = content["state_dict"], learner.state_dict()
         fitting = {name: value.shape for name, value in weights.items()} == {name: own[name].shape for name in own}
     except Exception as error:
+        # Of a file that cannot be looked at just now nothing is known: it is not removed.
+        if out_of_memory(error) or isinstance(error, PermissionError):
+            raise
         return str(error) or type(error).__name__
     if spoiled:
         return f"the checksum of {spoiled} in it is wrong"
