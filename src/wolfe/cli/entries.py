@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 # In resolved entries a name means the same wherever it stands.
@@ -18,12 +18,7 @@ _MAPS = frozenset(
         *("parameters", "part", "splits", "training", "variant"),
     ]
 )
-_LISTS = frozenset(
-    [
-        *("attacks", "budgets", "detectors", "experiments", "learning_rates", "models", "pairs", "parts", "rows"),
-        *("single", "slugs", "tables", "tested", "transfers"),
-    ]
-)
+_LISTS = frozenset(["attacks", "budgets", "learning_rates", "models", "pairs", "single", "slugs", "tables", "tested"])
 _LISTS_OF_MAPS = frozenset(["detectors", "experiments", "parts", "transfers"])
 _COUNTS = frozenset(["bits", "images"])
 _SIZES = frozenset(["images", "test", "train", "validation"])
@@ -59,20 +54,50 @@ def _wanted(name: Any, value: Any) -> str | None:
     """What an entry must hold, where it holds something else."""
     if value is None and name in _MAY_BE_NOTHING:
         return None
-    if name in _TEXTS and not isinstance(value, str):
-        return "a text"
-    if name == "rule" and not isinstance(value.get("rule") if isinstance(value, Mapping) else value, str):
-        return "a text, or a map with a rule that is one"
-    if name == "rows" and not (isinstance(value, list) and all(isinstance(item, Mapping | str) for item in value)):
-        return "a list of maps or names"
-    if name in _MAPS and not isinstance(value, Mapping):
-        return "a map"
-    if name in _LISTS_OF_MAPS and not (isinstance(value, list) and all(isinstance(item, Mapping) for item in value)):
-        return "a list of maps"
-    if name in _LISTS and not isinstance(value, list):
-        return "a list"
-    if name in _COUNTS and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        return "a whole number from 1 on"
-    if name in _SIZES and isinstance(value, int) and value > _LARGEST_SET:
-        return f"at most {_LARGEST_SET}"
-    return None
+    return next((wanted for names, wanted, holds in _KINDS if name in names and not holds(value)), None)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_map(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_rule(value: Any) -> bool:
+    return _is_text(value.get("rule") if isinstance(value, Mapping) else value)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
+def _is_list_of_maps(value: Any) -> bool:
+    return _is_list(value) and all(map(_is_map, value))
+
+
+def _is_list_of_rows(value: Any) -> bool:
+    return _is_list(value) and all(_is_map(item) or _is_text(item) for item in value)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_size(value: Any) -> bool:
+    """Whether a value is no number of images that nobody has; splits may be told in words."""
+    return not isinstance(value, int) or value <= _LARGEST_SET
+
+
+_KINDS: tuple[tuple[frozenset[str], str, Callable[[Any], bool]], ...] = (
+    (_TEXTS, "a text", _is_text),
+    (_MAPS, "a map", _is_map),
+    (frozenset(["rule"]), "a text, or a map with a rule that is one", _is_rule),
+    (frozenset(["rows"]), "a list of maps or names", _is_list_of_rows),
+    (_LISTS, "a list", _is_list),
+    (_LISTS_OF_MAPS, "a list of maps", _is_list_of_maps),
+    (_COUNTS, "a whole number from 1 on", _is_count),
+    (_SIZES, f"at most {_LARGEST_SET}", _is_size),
+)
+"""Names, what they hold in words, and whether a value is that."""

@@ -21,7 +21,7 @@ from wolfe.study.errors import one_line
 _log = logging.getLogger("wolfe.cli")
 _OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 # Libraries that are not written in Python (safetensors) have errors of their own, with the system's number in words.
-_IN_WORDS = re.compile(r"\(os error (\d+)\)")
+_IN_WORDS = re.compile(r"\(os error \d+\)")
 
 
 def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
