@@ -81,8 +81,10 @@ test: $(STAMP)
 	@$(BIN)/coverage report --skip-covered --fail-under=$(COVERAGE)
 	@echo "All checks and tests passed."
 
-# The fuzzer is beside it for its short run.
-pipeline unit: $(STAMP) $(FUZZER)
+# For the fuzzer's short run.
+unit: $(FUZZER)
+
+pipeline unit: $(STAMP)
 	@COVERAGE_FILE="$(CURDIR)/.coverage.$@" $(BIN)/python -m pytest --quiet --cov --cov-report= tests/$@
 
 # Left out, with the reason in its last lines, where SLURM is not installed or cannot be started.

@@ -71,19 +71,23 @@ class Ledger:
         return self._sums[path] == expected
 
     def files(self) -> Iterator[Path]:
-        """All files that stages have left; what is hidden was left by Snakemake or by a run that was killed."""
-        for stage in STAGES:
-            top = self.results / stage
-            for path in (top, *sorted(top.rglob("*"))):
-                if any(part.startswith(".") for part in path.relative_to(self.results).parts):
-                    continue
-                if path.is_file():
-                    yield path
-                elif path.is_symlink():
-                    self.wrong("unknown", path, "a link to a folder, or to nothing: what it leads to is not looked at")
-                elif path.exists() and not path.is_dir():
-                    self.wrong("unknown", path, "no regular file: delete it")
+        """All files that stages have left."""
+        yield from filter(Path.is_file, self._shown())
         yield from sorted(self.results.glob("report.*"))
+
+    def dead_ends(self) -> Iterator[Path]:
+        """What stages do not leave: links to folders or to nothing, pipes, devices. Nobody looks behind them."""
+        for path in self._shown():
+            folder = path.is_dir() and not path.is_symlink()
+            if not folder and not path.is_file() and (path.exists() or path.is_symlink()):
+                yield path
+
+    def _shown(self) -> Iterator[Path]:
+        """What lies in the stages' folders, and these; what is hidden was left by Snakemake or by a killed run."""
+        for top in (self.results / stage for stage in STAGES):
+            for path in (top, *sorted(top.rglob("*"))):
+                if not any(part.startswith(".") for part in path.relative_to(self.results).parts):
+                    yield path
 
     def strangers(self) -> Iterator[Path]:
         """What lies at the top of the study's folder and is none of a study's files and folders, hidden ones aside."""

@@ -32,6 +32,8 @@ def check_runs(ledger: Ledger) -> dict[Path, dict[str, Any]]:
         if file not in named and not is_run_file(file):
             ledger.wrong("unknown", file, "no run file tells of it: run its stage again")
     ledger.found.runs = len(runs)
+    for path in ledger.dead_ends():
+        ledger.wrong("unknown", path, "a link, a pipe or a device: what is behind it is not looked at")
     for path in ledger.strangers():
         ledger.wrong("unknown", path, "no stage writes it there: move it elsewhere")
     return runs

@@ -82,7 +82,7 @@ def _text(file: Path) -> str:
 
 
 def _timeless_csv(text: str) -> list[list[str]]:
-    """The lines of a CSV file, cells as they are written, without times.
+    """The lines of a CSV file without times, after a line of its quotes and ends of lines.
 
     Times are columns of seconds or milliseconds, and lines on what claims about times measured.
     """
